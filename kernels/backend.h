@@ -1,0 +1,104 @@
+// The seam between scheduling and arithmetic.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "kernels/loss.h"
+#include "kernels/plan.h"
+#include "layout/fragments.h"
+
+namespace softloss {
+
+// Runs body(0) … body(n-1), in any order, perhaps on several threads, and returns when all are done.
+// Results never depend on which. Thread-safe.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual int concurrency() const = 0;
+  virtual void ParallelFor(std::int64_t n, absl::FunctionRef<void(std::int64_t)> body) = 0;
+};
+
+// The calling thread only.
+class InlineExecutor final : public Executor {
+ public:
+  int concurrency() const override { return 1; }
+  void ParallelFor(std::int64_t n, absl::FunctionRef<void(std::int64_t)> body) override {
+    for (std::int64_t i = 0; i < n; ++i) body(i);
+  }
+};
+
+// What one leaf contributes, in fp64. Summed over an item by PairwiseSum (kernels/reduce.h).
+struct LeafSum {
+  double loss = 0;             // Σ row_weight·loss over valid rows
+  double weight = 0;           // the WEIGHTED denominator's share
+  double gradient_square = 0;  // Σ g² of the unscaled gradient; 0 without one
+};
+
+// Exact counts, so that any order of summing gives the same. Valid rows (elements) only.
+struct Tally {
+  std::int64_t valid = 0;  // rows (softmax losses) or elements (sigmoid losses)
+  std::int64_t nonfinite_predictions = 0;
+  std::int64_t nonfinite_labels = 0;
+  std::int64_t nonfinite_losses = 0;
+  std::int64_t unnormalized_labels = 0;
+  std::int64_t out_of_range_labels = 0;
+
+  Tally& operator+=(const Tally& o);
+  friend bool operator==(const Tally&, const Tally&) = default;
+};
+
+// A chunk of one item, starting at a leaf boundary.
+struct Segment {
+  const LossSpec* spec = nullptr;  // valid, and checked by MakePlan
+  std::int64_t rows = 0;
+
+  // Bytes of [rows, classes] (class_last) or of a [classes, rows] tile. Sizes are exact.
+  Fragments prediction;
+  // Dense: as prediction. Class ids: [rows].
+  Fragments label;
+  Fragments mask;        // u8 [rows], or empty = all count
+  Fragments row_weight;  // f32 [rows], or empty = all 1
+
+  // As prediction, in the gradient's dtype; empty if the key has none. Every byte is written.
+  MutableFragments gradient;
+  // f32, or f64 for f64 predictions. [rows] for softmax losses; the prediction's layout for
+  // elementwise ones. Empty if not wanted.
+  MutableFragments row_loss;
+
+  // Results. `leaves` has CeilDiv(rows, LeafRows(classes)) entries.
+  absl::Span<LeafSum> leaves;
+  Tally tally;
+  // INVALID_ARGUMENT when a class id or row weight is out of range, naming row (counted from the
+  // segment's start) and value; the other outputs are then meaningless.
+  absl::Status status;
+};
+
+// Scores segments of one key. A row's results (loss, gradient) and a leaf's sum depend only on that
+// leaf's contents, the key and the spec: never on the batch, the chunk, the fragments or the threads.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // "cpu", "reference", "cuda".
+  virtual std::string_view name() const = 0;
+
+  // Equal ids give equal bits: backend, build, and SIMD target or GPU architecture.
+  virtual std::string numerics_id() const = 0;
+
+  // OK, or UNIMPLEMENTED naming what this backend lacks.
+  virtual absl::Status Supports(const ScoreKey& key) const = 0;
+
+  // Fills every segment's outputs, tally and status. A status of its own only when the device failed
+  // and no segment was scored: RESOURCE_EXHAUSTED (out of memory, may be retried in smaller batches)
+  // or INTERNAL (the backend is unusable from now on). Thread-safe for CPU backends; device backends
+  // are called by one thread at a time.
+  virtual absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch,
+                             Executor& executor) = 0;
+};
+
+}  // namespace softloss

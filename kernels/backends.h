@@ -1,0 +1,23 @@
+// The backends of this build, by name.
+#pragma once
+
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+
+namespace softloss {
+
+// "reference", "cpu", and "cuda" where it was built.
+std::vector<std::string_view> BackendNames();
+
+// NOT_FOUND for a name that this build does not have (listing those it has); UNAVAILABLE, with the
+// driver's words, for a device that is not there.
+absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(std::string_view name);
+
+std::unique_ptr<Backend> MakeReferenceBackend();
+std::unique_ptr<Backend> MakeCpuBackend();
+
+}  // namespace softloss
