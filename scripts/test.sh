@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds everything and runs every test that needs no GPU. The last line counts them.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 scripts/build.sh dev || exit 1
 scripts/install_python.sh || exit 1
