@@ -56,6 +56,7 @@ struct Tally {
 struct Segment {
   const LossSpec* spec = nullptr;  // valid, and checked by MakePlan
   std::int64_t rows = 0;
+  std::int64_t first_row = 0;  // in the item; only error messages use it
 
   // Bytes of [rows, classes] (class_last) or of a [classes, rows] tile. Sizes are exact.
   Fragments prediction;
@@ -73,8 +74,8 @@ struct Segment {
   // Results. `leaves` has CeilDiv(rows, LeafRows(classes)) entries.
   absl::Span<LeafSum> leaves;
   Tally tally;
-  // INVALID_ARGUMENT when a class id or row weight is out of range, naming row (counted from the
-  // segment's start) and value; the other outputs are then meaningless.
+  // INVALID_ARGUMENT when a class id or row weight is out of range, naming the item's row and the
+  // value; the other outputs are then meaningless.
   absl::Status status;
 };
 

@@ -19,5 +19,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(std::string_view name);
 
 std::unique_ptr<Backend> MakeReferenceBackend();
 std::unique_ptr<Backend> MakeCpuBackend();
+// Only where CUDA was built. UNAVAILABLE without a usable device.
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend();
 
 }  // namespace softloss

@@ -7,8 +7,8 @@ namespace softloss {
 
 absl::StatusOr<std::int64_t> CheckedElements(absl::Span<const std::int64_t> shape,
                                              const char* field) {
-  // 2^60 elements of 8 bytes are the most whose byte count fits in 63 bits.
-  constexpr std::int64_t kMax = std::int64_t{1} << 60;
+  // Fewer than 2^60 elements of 8 bytes have a byte count that fits in 63 bits.
+  constexpr std::int64_t kMax = (std::int64_t{1} << 60) - 1;
   bool empty = false;
   for (std::int64_t dim : shape) {
     if (dim < 0) {
@@ -23,7 +23,7 @@ absl::StatusOr<std::int64_t> CheckedElements(absl::Span<const std::int64_t> shap
   for (std::int64_t dim : shape) {
     if (dim > kMax / product) {
       return absl::InvalidArgumentError(
-          absl::StrCat(field, ".shape: the number of elements must not exceed 2^60; was [",
+          absl::StrCat(field, ".shape: the number of elements must be less than 2^60; was [",
                        absl::StrJoin(shape, ", "), "]"));
     }
     product *= dim;

@@ -1,0 +1,170 @@
+#include "kernels/plan.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+
+namespace softloss {
+namespace {
+
+absl::Status Invalid(const std::string& message) { return absl::InvalidArgumentError(message); }
+
+// Abseil may have been built with a string_view of its own.
+std::string Str(std::string_view text) { return std::string(text); }
+
+absl::Status CheckFloat(const char* field, DType dtype) {
+  if (IsFloat(dtype)) return absl::OkStatus();
+  return Invalid(absl::StrCat(field, ": must be float32, float16, bfloat16 or float64; was ",
+                              Str(Name(dtype))));
+}
+
+absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
+  const LabelFormat& label = item.label;
+  const bool row_sum = label.scale == LabelScale::kRowSum;
+  if (!row_sum && label.scale != LabelScale::kDivideBy255) {
+    return Invalid(absl::StrCat("label.scale: must be DIVIDE_BY_255 or ROW_SUM; was ",
+                                static_cast<int>(label.scale)));
+  }
+  switch (label.kind) {
+    case LabelKind::kDense:
+      if (!IsFloat(label.dtype) && label.dtype != DType::kU8) {
+        return Invalid(absl::StrCat(
+            "label.dtype: dense labels must be float32, float16, bfloat16, float64 or uint8; was ",
+            Str(Name(label.dtype))));
+      }
+      if (row_sum && label.dtype != DType::kU8) {
+        return Invalid(absl::StrCat("label.scale: ROW_SUM applies to uint8 labels only; was ",
+                                    Str(Name(label.dtype))));
+      }
+      if (row_sum && IsElementwise(spec.loss)) {
+        return Invalid(absl::StrCat(
+            "label.scale: ROW_SUM applies to losses over the class axis; the loss was ",
+            Str(Name(spec.loss))));
+      }
+      if (spec.ignore_index.has_value()) {
+        return Invalid(absl::StrCat("ignore_index: applies to class-id labels only; was ",
+                                    *spec.ignore_index, " with dense labels"));
+      }
+      return absl::OkStatus();
+    case LabelKind::kClassId:
+      if (!IsInteger(label.dtype)) {
+        return Invalid(absl::StrCat("label.dtype: class ids must be int32 or int64; was ",
+                                    Str(Name(label.dtype))));
+      }
+      if (row_sum) {
+        return Invalid("label.scale: ROW_SUM applies to uint8 labels only; was set on class ids");
+      }
+      if (!item.class_axis.has_value()) {
+        return Invalid("prediction.class_axis: class-id labels need one; was absent");
+      }
+      if (spec.ignore_value.has_value()) {
+        return Invalid(absl::StrCat("ignore_value: applies to dense labels only; was ",
+                                    *spec.ignore_value, " with class ids"));
+      }
+      return absl::OkStatus();
+  }
+  return Invalid(absl::StrCat("label.kind: must be dense or class ids; was ",
+                              static_cast<int>(label.kind)));
+}
+
+absl::Status CheckSize(const char* field, const char* tensor, std::int64_t rows,
+                       std::int64_t row_bytes, std::size_t size) {
+  const auto expected = static_cast<std::size_t>(rows * row_bytes);
+  if (size == expected) return absl::OkStatus();
+  return Invalid(absl::StrCat(field, ": ", rows, " rows of ", row_bytes, " bytes make ", expected,
+                              " bytes of ", tensor, "; was ", size));
+}
+
+}  // namespace
+
+absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
+  if (absl::Status s = CheckFloat("prediction.dtype", item.prediction); !s.ok()) return s;
+  if (item.gradient.has_value()) {
+    if (absl::Status s = CheckFloat("gradient_dtype", *item.gradient); !s.ok()) return s;
+  }
+  if (!IsElementwise(spec.loss) && !item.class_axis.has_value()) {
+    return Invalid(absl::StrCat("prediction.class_axis: ", Str(Name(spec.loss)),
+                                " needs one; was absent"));
+  }
+  if (absl::Status s = CheckLabel(item, spec); !s.ok()) return s;
+  absl::StatusOr<Geometry> geometry = MakeGeometry(item.shape, item.class_axis);
+  if (!geometry.ok()) return geometry.status();
+
+  const std::int64_t classes = geometry->classes;
+  if (!spec.class_weight.empty() &&
+      static_cast<std::int64_t>(spec.class_weight.size()) != classes) {
+    return Invalid(absl::StrCat("class_weight: must have one value a class, ", classes, "; had ",
+                                spec.class_weight.size()));
+  }
+  if (spec.pos_weight.size() > 1 && static_cast<std::int64_t>(spec.pos_weight.size()) != classes) {
+    return Invalid(absl::StrCat("pos_weight: must have one value, or one a class, ", classes,
+                                "; had ", spec.pos_weight.size()));
+  }
+
+  ItemPlan plan;
+  plan.geometry = *geometry;
+  plan.key.loss = spec.loss;
+  plan.key.prediction = item.prediction;
+  plan.key.label = item.label;
+  plan.key.gradient = item.gradient;
+  plan.key.classes = classes;
+  plan.key.class_last = geometry->class_last();
+  plan.has_mask = item.has_mask;
+  plan.has_row_weight = item.has_row_weight;
+  plan.want_row_loss = item.want_row_loss;
+  plan.leaf_rows = LeafRows(classes);
+
+  // MakeGeometry caps elements, not classes: an axis of a tensor without rows may be of any length.
+  // A row of all tensors takes less than 40 bytes a class.
+  constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+  if (classes > kMax / 40 / std::max<std::int64_t>(1, geometry->rows())) {
+    return Invalid(absl::StrCat("prediction.shape: the item must take less than 2^63 bytes; was ",
+                                geometry->rows(), " rows of ", classes, " classes"));
+  }
+  const auto bytes = [](DType dtype) { return static_cast<std::int64_t>(SizeOf(dtype)); };
+  plan.prediction_row_bytes = classes * bytes(item.prediction);
+  plan.label_row_bytes =
+      bytes(item.label.dtype) * (item.label.kind == LabelKind::kDense ? classes : 1);
+  plan.mask_row_bytes = item.has_mask ? 1 : 0;
+  plan.weight_row_bytes = item.has_row_weight ? 4 : 0;
+  plan.gradient_row_bytes = item.gradient.has_value() ? classes * bytes(*item.gradient) : 0;
+  if (item.want_row_loss) {
+    plan.row_loss_row_bytes =
+        bytes(plan.row_loss_dtype()) * (IsElementwise(spec.loss) ? classes : 1);
+  }
+  return plan;
+}
+
+absl::Status CheckChunk(const ItemPlan& plan, std::int64_t row_begin, std::int64_t rows,
+                        const ChunkSizes& sizes) {
+  const std::int64_t total = plan.geometry.rows();
+  if (row_begin < 0 || row_begin > total) {
+    return Invalid(
+        absl::StrCat("chunk.row_begin: must be in [0, ", total, "]; was ", row_begin));
+  }
+  if (rows < 0 || rows > total - row_begin || (rows == 0 && total != 0)) {
+    return Invalid(absl::StrCat("chunk.rows: must be in [", total == 0 ? 0 : 1, ", ",
+                                total - row_begin, "] from row ", row_begin, "; was ", rows));
+  }
+  if (row_begin % plan.leaf_rows != 0) {
+    return Invalid(absl::StrCat("chunk.row_begin: must be a multiple of ", plan.leaf_rows,
+                                " rows, a leaf; was ", row_begin));
+  }
+  if (rows % plan.leaf_rows != 0 && row_begin + rows != total) {
+    return Invalid(absl::StrCat("chunk.rows: must be a multiple of ", plan.leaf_rows,
+                                " rows, a leaf, except in the last chunk; was ", rows));
+  }
+  for (const absl::Status& status :
+       {CheckSize("prediction", "prediction", rows, plan.prediction_row_bytes, sizes.prediction),
+        CheckSize("label", "label", rows, plan.label_row_bytes, sizes.label),
+        CheckSize("mask", "mask", rows, plan.mask_row_bytes, sizes.mask),
+        CheckSize("row_weight", "row weight", rows, plan.weight_row_bytes, sizes.row_weight)}) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace softloss

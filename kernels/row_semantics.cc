@@ -1,0 +1,39 @@
+#include "kernels/row_semantics.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace softloss {
+namespace {
+
+double LabelStep(const LabelFormat& label) {
+  switch (label.dtype) {
+    case DType::kF16: return 0x1p-11;
+    case DType::kBF16: return 0x1p-8;
+    case DType::kF64: return 0x1p-53;
+    case DType::kU8: return label.scale == LabelScale::kRowSum ? 0x1p-24 : 1.0 / 255;
+    default: return 0x1p-24;
+  }
+}
+
+}  // namespace
+
+std::string NumericsId(std::string_view backend, std::string_view target) {
+  return absl::StrCat(std::string(backend), "-", std::string(target), "-", SOFTLOSS_VERSION);
+}
+
+double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
+  return 1e-4 + static_cast<double>(classes) * 0.5 * LabelStep(label);
+}
+
+absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight) {
+  return absl::InvalidArgumentError(absl::StrCat("row_weight: must be finite and not negative; row ",
+                                                 segment.first_row + row, " was ", weight));
+}
+
+absl::Status BadClassId(const Segment& segment, std::int64_t row, std::int64_t id,
+                        std::int64_t classes) {
+  return absl::InvalidArgumentError(absl::StrCat("label: class ids must be in [0, ", classes,
+                                                 "); row ", segment.first_row + row, " was ", id));
+}
+
+}  // namespace softloss
