@@ -91,4 +91,7 @@ class ByteBudget {
   std::map<std::string, std::weak_ptr<Tenant>, std::less<>> tenants_;  // guarded by mutex_
 };
 
+using Tenant = ByteBudget::Tenant;
+using Charge = ByteBudget::Charge;
+
 }  // namespace softloss

@@ -109,7 +109,7 @@ SlabPool::SlabPool(Options options) {
 
 SlabPool::~SlabPool() = default;
 
-Slab SlabPool::Acquire(std::size_t size) {
+Slab SlabPool::Allocate(std::size_t size) {
   const int size_class = ClassOf(size);
   if (size_class >= kClasses) return Slab();
   const auto capacity = static_cast<std::int64_t>(Capacity(size_class));

@@ -43,8 +43,8 @@ class SlabPool {
     std::size_t max_cached_bytes = std::size_t{256} << 20;  // beyond it, returned slabs are freed
     // Memory of `size` bytes aligned to 64, or null; and its release. For memory that a device needs
     // pinned. Default: the heap.
-    std::function<void*(std::size_t size)> allocate;
-    std::function<void(void*)> release;
+    std::function<void*(std::size_t size)> allocate = nullptr;
+    std::function<void(void*)> release = nullptr;
   };
 
   struct Stats {
@@ -59,7 +59,7 @@ class SlabPool {
   SlabPool& operator=(const SlabPool&) = delete;
 
   // An empty slab (see operator bool) if memory ran out.
-  Slab Acquire(std::size_t size);
+  Slab Allocate(std::size_t size);
 
   // Takes back what Slab::Detach returned. Any thread; its signature is that of a gRPC slice's
   // destroy callback. Holds a lock for a few instructions and calls nothing under it.

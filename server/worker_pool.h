@@ -53,7 +53,7 @@ class WorkerPool final : public Executor {
     const absl::FunctionRef<void(std::int64_t)> body;
     std::atomic<std::int64_t> next{0};
     int helpers = 0;  // workers inside; guarded by mutex_
-    std::condition_variable left;
+    std::condition_variable left{};
 
     void Run();
   };

@@ -82,7 +82,7 @@ TEST(ByteBudget, ReduceToGivesBackTheDifferenceOnce) {
     EXPECT_EQ(budget.used(), 30);
     charge->ReduceTo(50);  // a charge never grows
     EXPECT_EQ(budget.used(), 30);
-    ByteBudget::Charge moved = *std::move(charge);
+    Charge moved = *std::move(charge);
     EXPECT_EQ(budget.used(), 30);
     auto other = budget.Acquire(tenant, 5);
     ASSERT_TRUE(other.ok());
@@ -94,8 +94,8 @@ TEST(ByteBudget, ReduceToGivesBackTheDifferenceOnce) {
 }
 
 TEST(ByteBudget, ChargesOutliveTheBudget) {
-  ByteBudget::Charge charge;
-  std::shared_ptr<ByteBudget::Tenant> tenant;
+  Charge charge;
+  std::shared_ptr<Tenant> tenant;
   {
     ByteBudget budget({.global_bytes = 100});
     tenant = budget.FindTenant("a");
@@ -115,7 +115,7 @@ TEST(ByteBudget, ANameIsOneTenantWhileHeld) {
 
 TEST(ByteBudget, MadeUpNamesShareOneTenantAndUnusedOnesAreForgotten) {
   ByteBudget budget({.global_bytes = 100});
-  std::vector<std::shared_ptr<ByteBudget::Tenant>> held;
+  std::vector<std::shared_ptr<Tenant>> held;
   for (std::size_t i = 0; i < ByteBudget::kMaxTenants; ++i) {
     held.push_back(budget.FindTenant(absl::StrCat("t", i)));
     EXPECT_EQ(held.back()->name(), absl::StrCat("t", i));
@@ -133,14 +133,14 @@ TEST(ByteBudget, RandomTrafficStaysInsideAndReturnsAll) {
   constexpr std::int64_t kGlobal = 10'000;
   constexpr std::int64_t kTenant = 4'000;
   ByteBudget budget({.global_bytes = kGlobal, .tenant_bytes = kTenant});
-  std::vector<std::shared_ptr<ByteBudget::Tenant>> tenants;
+  std::vector<std::shared_ptr<Tenant>> tenants;
   for (int i = 0; i < 4; ++i) tenants.push_back(budget.FindTenant(absl::StrCat("t", i)));
   std::atomic<int> over{0}, granted{0}, tenant_full{0}, global_full{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       std::mt19937 random(t);
-      std::vector<ByteBudget::Charge> held;
+      std::vector<Charge> held;
       for (int step = 0; step < 20'000; ++step) {
         const auto& tenant = tenants[random() % tenants.size()];
         switch (random() % 4) {

@@ -22,7 +22,7 @@ TEST(SlabPool, SizesRoundUpToClassesAndAreAligned) {
   };
   for (const Case& c : {Case{0, 4096}, {1, 4096}, {4096, 4096}, {4097, 8192}, {100'000, 131072},
                         {2 << 20, 2 << 20}, {(2 << 20) + 1, 4 << 20}}) {
-    Slab slab = pool.Acquire(c.size);
+    Slab slab = pool.Allocate(c.size);
     ASSERT_TRUE(slab);
     EXPECT_EQ(slab.size(), c.size);
     EXPECT_EQ(slab.capacity(), c.capacity);
@@ -35,34 +35,34 @@ TEST(SlabPool, SizesRoundUpToClassesAndAreAligned) {
 
 TEST(SlabPool, ReusesWithinAClassOnly) {
   SlabPool pool({});
-  void* first = pool.Acquire(5000).data();
-  EXPECT_EQ(pool.Acquire(8192).data(), first);
+  void* first = pool.Allocate(5000).data();
+  EXPECT_EQ(pool.Allocate(8192).data(), first);
   EXPECT_EQ(pool.stats().allocations, 1);
-  Slab other = pool.Acquire(4096);
+  Slab other = pool.Allocate(4096);
   EXPECT_EQ(pool.stats().allocations, 2);
   EXPECT_EQ(pool.stats().cached_bytes, 8192);
 }
 
 TEST(SlabPool, DetachedSlabIsNotReusedUntilReturned) {
   SlabPool pool({});
-  Slab slab = pool.Acquire(4096);
+  Slab slab = pool.Allocate(4096);
   void* data = slab.Detach();
   EXPECT_FALSE(slab);
   EXPECT_EQ(slab.size(), 0u);
   slab = Slab();  // gives nothing back
   EXPECT_EQ(pool.stats().in_use_bytes, 4096);
-  Slab second = pool.Acquire(4096);
+  Slab second = pool.Allocate(4096);
   EXPECT_NE(second.data(), data);
   SlabPool::Return(data);
   EXPECT_EQ(pool.stats().cached_bytes, 4096);
-  EXPECT_EQ(pool.Acquire(4096).data(), data);
+  EXPECT_EQ(pool.Allocate(4096).data(), data);
 }
 
 TEST(SlabPool, CacheIsBounded) {
   SlabPool pool({.max_cached_bytes = 10'000});
   {
-    Slab a = pool.Acquire(4096), b = pool.Acquire(4096), c = pool.Acquire(4096);
-    Slab large = pool.Acquire(1 << 20);
+    Slab a = pool.Allocate(4096), b = pool.Allocate(4096), c = pool.Allocate(4096);
+    Slab large = pool.Allocate(1 << 20);
   }
   EXPECT_EQ(pool.stats().cached_bytes, 8192);
   EXPECT_EQ(pool.stats().in_use_bytes, 0);
@@ -70,12 +70,12 @@ TEST(SlabPool, CacheIsBounded) {
 
 TEST(SlabPool, MovesTransferOwnership) {
   SlabPool pool({});
-  Slab a = pool.Acquire(4096);
+  Slab a = pool.Allocate(4096);
   void* data = a.data();
   Slab b = std::move(a);
   EXPECT_FALSE(a);  // NOLINT(bugprone-use-after-move): moved-from slabs are empty by contract
   EXPECT_EQ(b.data(), data);
-  b = pool.Acquire(8192);  // returns the first
+  b = pool.Allocate(8192);  // returns the first
   EXPECT_EQ(pool.stats().in_use_bytes, 8192);
   EXPECT_EQ(pool.stats().cached_bytes, 4096);
 }
@@ -84,7 +84,7 @@ TEST(SlabPool, OutstandingSlabsKeepItsMemoryAlive) {
   void* data;
   {
     SlabPool pool({});
-    data = pool.Acquire(4096).Detach();
+    data = pool.Allocate(4096).Detach();
   }
   std::memset(data, 1, 4096);
   SlabPool::Return(data);
@@ -103,7 +103,7 @@ TEST(SlabPool, AllMemoryComesFromAndGoesBackToTheGivenAllocator) {
                          --live;
                          std::free(memory);
                        }});
-    Slab a = pool.Acquire(1), b = pool.Acquire(10'000);
+    Slab a = pool.Allocate(1), b = pool.Allocate(10'000);
     EXPECT_EQ(live, 2);
   }
   EXPECT_EQ(live, 0);
@@ -112,10 +112,10 @@ TEST(SlabPool, AllMemoryComesFromAndGoesBackToTheGivenAllocator) {
 TEST(SlabPool, OutOfMemoryGivesAnEmptySlab) {
   SlabPool pool({.allocate = [](std::size_t) -> void* { return nullptr; },
                  .release = [](void*) {}});
-  EXPECT_FALSE(pool.Acquire(4096));
+  EXPECT_FALSE(pool.Allocate(4096));
   EXPECT_EQ(pool.stats().in_use_bytes, 0);
   SlabPool heap({});
-  EXPECT_FALSE(heap.Acquire(std::size_t{1} << 60));
+  EXPECT_FALSE(heap.Allocate(std::size_t{1} << 60));
 }
 
 // Slabs filled by some threads are checked and returned by others, as a transport does it. A slab
@@ -132,7 +132,7 @@ TEST(SlabPool, ThreadsNeverShareASlab) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 5'000; ++i) {
         const auto mark = static_cast<unsigned char>(i * 2 + t);
-        Slab slab = pool.Acquire(i % 3 == 0 ? 3000 : 6000);
+        Slab slab = pool.Allocate(i % 3 == 0 ? 3000 : 6000);
         std::memset(slab.data(), mark, 3000);
         std::lock_guard lock(mutex);
         sent.emplace_back(slab.Detach(), mark);
