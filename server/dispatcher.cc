@@ -1,0 +1,47 @@
+#include "server/dispatcher.h"
+
+#include <utility>
+
+#include "absl/types/span.h"
+
+namespace softloss {
+
+void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
+  if (task->segment.rows == 0) {  // the end of an empty item
+    task->Done();
+    return;
+  }
+  if (lane_ != nullptr) {
+    lane_->Submit(std::move(task));
+    return;
+  }
+  if (task->bytes >= spill_bytes_) {
+    // std::function wants copyable captures.
+    ScoreTask* raw = task.get();
+    const bool taken = workers_->SubmitIfIdle([this, raw] {
+      std::unique_ptr<ScoreTask> owned(raw);
+      ScoreNow(*owned);
+    });
+    if (taken) {
+      task.release();
+      return;
+    }
+  }
+  ScoreNow(*task);
+}
+
+void Dispatcher::ScoreNow(ScoreTask& task) {
+  const TimePoint start = clock_->Now();
+  task.times.queue_ns += Nanoseconds(start - task.arrived) - task.times.decode_ns;
+  if (task.cancelled.load(std::memory_order_relaxed)) {
+    task.status = absl::CancelledError("cancelled before it was scored");
+  } else if (start >= task.deadline) {
+    task.status = absl::DeadlineExceededError("item.timeout_ns: expired before it was scored");
+  } else {
+    task.status = backend_->Score(task.key, absl::MakeSpan(&task.segment, 1), inline_);
+    task.times.compute_ns += Nanoseconds(clock_->Now() - start);
+  }
+  task.Done();
+}
+
+}  // namespace softloss

@@ -1,0 +1,53 @@
+#include "server/io_thread.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+#include "server/capabilities.h"
+#include "server/stream_call.h"
+#include "server/unary_call.h"
+
+namespace softloss {
+namespace {
+
+// Calls that may arrive while another is being accepted.
+constexpr int kScoreAccepts = 16;
+constexpr int kStreamAccepts = 4;
+
+}  // namespace
+
+IoThread::IoThread(std::unique_ptr<grpc::ServerCompletionQueue> queue, const CallEnv& env,
+                   const HealthEnv& health)
+    : queue_(std::move(queue)), env_(env), health_(health) {
+  env_.queue = queue_.get();
+  health_.call = &env_;
+}
+
+void IoThread::Start() {
+  for (int i = 0; i < kScoreAccepts; ++i) UnaryCall::Accept(&env_);
+  for (int i = 0; i < kStreamAccepts; ++i) StreamCall::Accept(&env_);
+  AcceptCapabilitiesCalls(&env_);
+  AcceptHealthCalls(&health_);
+  thread_ = std::thread([this] { Serve(); });
+}
+
+void IoThread::Serve() {
+  pthread_setname_np(pthread_self(), "softloss-io");
+  void* tag;
+  bool ok;
+  while (queue_->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
+}
+
+void IoThread::Shutdown() {
+  if (shut_down_) return;
+  shut_down_ = true;
+  queue_->Shutdown();
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    Serve();  // a queue must be empty before it is destroyed
+  }
+}
+
+}  // namespace softloss

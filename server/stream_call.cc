@@ -1,0 +1,179 @@
+#include "server/stream_call.h"
+
+#include <utility>
+
+#include "server/dispatcher.h"
+#include "server/metrics.h"
+
+namespace softloss {
+
+void StreamCall::Accept(const CallEnv* env) {
+  auto call = std::make_shared<StreamCall>(env);
+  call->context_.AsyncNotifyWhenDone(call->done_.tag());
+  env->scorer->RequestScoreStream(&call->context_, &call->stream_, env->queue, env->queue,
+                                  call->accepted_.Arm(call));
+}
+
+StreamCall::~StreamCall() {
+  if (session_.has_value()) {
+    env_->context->metrics->StreamClosed();
+    env_->calls->Remove(this);
+  }
+}
+
+void StreamCall::OnAccepted(bool ok) {
+  if (!ok) return;  // the server is shutting down
+  Accept(env_);
+  env_->calls->Add(this, weak_from_this());
+  env_->context->metrics->RpcStarted(RpcMethod::kScoreStream);
+  env_->context->metrics->StreamOpened();
+
+  std::lock_guard<std::mutex> lock(mutex_);
+  done_.Arm(shared_from_this());
+  session_.emplace(env_->context, env_->context->budget->FindTenant(TenantName(context_)),
+                   weak_from_this());
+  std::vector<Reply> outbox;
+  session_->Hello(&outbox);
+  Advance(&outbox);
+}
+
+void StreamCall::OnRead(bool ok) {
+  std::vector<Reply> outbox;
+  std::unique_ptr<ChunkTask> task;
+  if (!ok) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    reading_ = false;
+    half_closed_ = true;
+    session_->OnHalfClose(&outbox);
+    Advance(&outbox);
+    return;
+  }
+  const TimePoint start = env_->context->clock->Now();
+  auto received = std::make_shared<Received<v1::StreamRequest>>();
+  const absl::Status parsed = received->Take(&incoming_);
+  env_->context->metrics->MessageReceived(RpcMethod::kScoreStream);
+  env_->context->metrics->ReceivedBytes(received->bytes);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    reading_ = false;
+    if (closing_.has_value()) return;
+    if (!parsed.ok()) {
+      Close(parsed);
+    } else {
+      absl::StatusOr<std::unique_ptr<ChunkTask>> made =
+          session_->OnMessage(received->parsed, received->bytes, received, &outbox);
+      if (made.ok()) {
+        task = *std::move(made);
+      } else {
+        Close(made.status());
+      }
+    }
+    Advance(&outbox);
+  }
+  if (task != nullptr) {
+    task->times.decode_ns = Nanoseconds(env_->context->clock->Now() - start);
+    env_->dispatcher->Run(std::move(task));
+  }
+}
+
+void StreamCall::OnScored(ChunkTask& task) {
+  std::vector<Reply> outbox;
+  std::lock_guard<std::mutex> lock(mutex_);
+  session_->OnScored(task, &outbox);
+  Advance(&outbox);
+}
+
+void StreamCall::OnTick(TimePoint now) {
+  std::vector<Reply> outbox;
+  std::lock_guard<std::mutex> lock(mutex_);
+  session_->OnTick(now, &outbox);
+  Advance(&outbox);
+}
+
+void StreamCall::OnDrain() {
+  std::vector<Reply> outbox;
+  std::lock_guard<std::mutex> lock(mutex_);
+  session_->Drain();
+  draining_ = true;
+  Advance(&outbox);
+}
+
+void StreamCall::OnWritten(bool ok) {
+  std::vector<Reply> outbox;
+  std::lock_guard<std::mutex> lock(mutex_);
+  writing_ = false;
+  queued_bytes_ -= writing_bytes_;
+  writing_charge_ = Charge();
+  if (!ok) {  // the client is gone
+    half_closed_ = true;
+    session_->CancelAll();
+    replies_.clear();
+    queued_bytes_ = 0;
+  }
+  Advance(&outbox);
+}
+
+void StreamCall::OnDone(bool) {
+  if (!context_.IsCancelled()) return;
+  std::vector<Reply> outbox;
+  std::lock_guard<std::mutex> lock(mutex_);
+  session_->CancelAll();
+  half_closed_ = true;
+  Advance(&outbox);
+}
+
+void StreamCall::OnFinished(bool) {
+  const grpc::StatusCode code = closing_.has_value() ? closing_->error_code()
+                                                     : grpc::StatusCode::OK;
+  env_->context->metrics->RpcHandled(RpcMethod::kScoreStream, code, std::nullopt);
+}
+
+void StreamCall::Close(const absl::Status& status) {
+  env_->context->metrics->InvalidInput(InvalidReason::kFraming);
+  closing_ = ToGrpcStatus(status);
+  session_->CancelAll();
+}
+
+void StreamCall::Advance(std::vector<Reply>* outbox) {
+  for (Reply& reply : *outbox) {
+    queued_bytes_ += reply.bulk_bytes();
+    replies_.push_back(std::move(reply));
+  }
+  outbox->clear();
+  if (finishing_) return;
+
+  if (!writing_ && !replies_.empty()) {
+    Reply reply = std::move(replies_.front());
+    replies_.pop_front();
+    writing_ = true;
+    writing_bytes_ = reply.bulk_bytes();
+    writing_charge_ = std::move(reply.charge);
+    grpc::WriteOptions options;
+    // More follows at once, so small replies may share a packet.
+    if (!replies_.empty()) options.set_buffer_hint();
+    const grpc::ByteBuffer bytes = ToByteBuffer(&reply);
+    env_->context->metrics->MessageSent(RpcMethod::kScoreStream);
+    env_->context->metrics->SentBytes(static_cast<std::int64_t>(bytes.Length()));
+    stream_.Write(bytes, options, written_.Arm(shared_from_this()));
+  }
+  // A client that does not read its replies is not read from.
+  if (!reading_ && !half_closed_ && !closing_.has_value() && session_->MayRead() &&
+      queued_bytes_ < env_->context->stream_credit_bytes) {
+    reading_ = true;
+    stream_.Read(&incoming_, read_.Arm(shared_from_this()));
+  }
+  if (writing_ || !replies_.empty()) return;
+  if (!closing_.has_value() && session_->idle()) {
+    if (half_closed_) {
+      closing_ = grpc::Status::OK;
+    } else if (draining_) {
+      closing_ = grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server is shutting down");
+    }
+  }
+  if (closing_.has_value()) {
+    finishing_ = true;
+    stream_.Finish(*closing_, finished_.Arm(shared_from_this()));
+  }
+}
+
+}  // namespace softloss
