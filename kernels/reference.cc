@@ -139,6 +139,7 @@ Row ScoreElementwise(const ScoreKey& key, const LossSpec& spec, absl::Span<const
     ++row.tally.valid;
     if (row_weight == 0) continue;
     row.weight += row_weight * ClassWeight(spec, c);
+    row.weight_terms = row.weight;
     TallyElement(x[c], t[c], &row.tally);
     ScoreSigmoidElement(spec, c, x[c], t[c], row_weight, &row);
     row.tally.nonfinite_losses += !std::isfinite(row.loss[c]);
@@ -166,6 +167,7 @@ Row ScoreOverClasses(const ScoreKey& key, const LossSpec& spec, absl::Span<const
     const Real class_weight = ClassWeight(spec, c);
     if (renormalize) targets[c] /= sum;
     row.weight += row_weight * class_weight * targets[c];
+    row.weight_terms += std::fabs(row_weight * class_weight * targets[c]);
     if (epsilon > 0) {
       targets[c] = (1 - epsilon) * targets[c] + epsilon / static_cast<Real>(key.classes);
     }

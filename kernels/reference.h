@@ -21,7 +21,8 @@ struct Row {
   std::vector<Real> gradient;  // with the row weight
   std::vector<Real> terms;     // Σ|terms| of the loss's formula
   std::vector<Real> gradient_scale;
-  Real weight = 0;  // the WEIGHTED denominator's share
+  Real weight = 0;        // the WEIGHTED denominator's share
+  Real weight_terms = 0;  // Σ|terms| of that
   Tally tally;
 };
 
