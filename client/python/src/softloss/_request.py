@@ -1,0 +1,230 @@
+"""From the arguments of `score` to a request, and from totals to a result."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Literal, NamedTuple, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _softloss
+from ._arrays import DTYPES, FLOATS, contiguous, dtype_name, raw, to_numpy
+from ._errors import InvalidArgumentError
+from ._result import Conditions, Result, Timings
+
+Array = npt.NDArray[Any]
+
+#: Anything with DLPack or the buffer protocol, or (nested) lists of numbers.
+ArrayLike = Any
+
+LossName = Literal["sigmoid_cross_entropy", "softmax_cross_entropy"]
+Reduction = Literal["mean", "sum", "none"]
+Normalizer = Literal["valid", "full", "batch", "weighted", "none"]
+FloatName = Literal["float32", "float16", "bfloat16", "float64"]
+LabelCheck = Literal["report", "strict", "renormalize"]
+LabelScale = Literal["divide_by_255", "row_sum"]
+
+_LABELS = (*FLOATS, "uint8", "int32", "int64")
+
+
+class Prepared(NamedTuple):
+    """A request, and the arrays that its answer fills."""
+
+    spec: _softloss.Spec
+    request: _softloss.Request
+    gradient: Array | None
+    row_loss: Array | None
+
+
+@functools.lru_cache(maxsize=256)
+def _spec(*args: Any) -> _softloss.Spec:
+    loss, reduction, normalizer, label_check, smoothing, class_weight, pos_weight, *ignore = args
+    return _softloss.Spec(
+        loss,
+        reduction,
+        normalizer,
+        label_check,
+        smoothing,
+        list(class_weight),
+        list(pos_weight),
+        *ignore,
+    )
+
+
+def _weights(name: str, weights: ArrayLike | None) -> tuple[float, ...]:
+    if weights is None:
+        return ()
+    if isinstance(weights, tuple):
+        return weights
+    array = to_numpy(name, weights)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise TypeError(f"{name}: must hold numbers; was {array.dtype.name}")
+    if array.ndim > 1:
+        raise InvalidArgumentError(
+            f"{name}.shape: must have one dimension; was {array.shape}", field=f"{name}.shape"
+        )
+    return tuple(np.atleast_1d(array).astype(np.float64).tolist())
+
+
+def _class_axis(elementwise: bool, axis: int | None, ndim: int) -> int | None:
+    if axis is None:
+        return None if elementwise or ndim == 0 else min(1, ndim - 1)
+    if not -ndim <= axis < ndim:
+        raise InvalidArgumentError(
+            f"class_axis: must be in [{-ndim}, {ndim}); was {axis}", field="class_axis"
+        )
+    return axis % ndim
+
+
+def _per_row(name: str, obj: ArrayLike | None, rows: tuple[int, ...]) -> Array | None:
+    if obj is None:
+        return None
+    array = to_numpy(name, obj)
+    if name == "mask":
+        if isinstance(obj, (list, tuple)) or array.dtype == np.bool_:
+            array = array.astype(np.bool_, copy=False).view(np.uint8)
+        dtype_name(name, array, ("uint8",))
+    else:
+        dtype_name(name, array, (*FLOATS, "int64") if isinstance(obj, (list, tuple)) else FLOATS)
+        array = array.astype(np.float32, copy=False)
+    # Rows may come flat, as the kernels see them.
+    if array.shape != rows and array.ndim == 1 and array.size == int(np.prod(rows)):
+        array = array.reshape(rows)
+    return contiguous(array)
+
+
+class ScoreOptions(TypedDict, total=False):
+    """The keyword arguments that `score` and `submit` share; `Engine.score` explains each."""
+
+    loss: LossName
+    reduction: Reduction
+    gradient: FloatName | None
+    class_axis: int | None
+    normalizer: Normalizer
+    mask: ArrayLike | None
+    row_weight: ArrayLike | None
+    label_smoothing: float
+    class_weight: ArrayLike | None
+    pos_weight: ArrayLike | None
+    ignore_value: float | None
+    ignore_index: int | None
+    label_check: LabelCheck
+    label_scale: LabelScale | None
+    row_loss: bool
+    out: ArrayLike | None
+
+
+def prepare(
+    prediction: ArrayLike,
+    label: ArrayLike,
+    *,
+    loss: LossName = "sigmoid_cross_entropy",
+    reduction: Reduction = "mean",
+    gradient: FloatName | None = "float32",
+    class_axis: int | None = None,
+    normalizer: Normalizer = "valid",
+    mask: ArrayLike | None = None,
+    row_weight: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    class_weight: ArrayLike | None = None,
+    pos_weight: ArrayLike | None = None,
+    ignore_value: float | None = None,
+    ignore_index: int | None = None,
+    label_check: LabelCheck = "report",
+    label_scale: LabelScale | None = None,
+    row_loss: bool = False,
+    out: ArrayLike | None = None,
+) -> Prepared:
+    """Check and convert the arguments of `score`."""
+    spec = _spec(
+        loss,
+        reduction,
+        normalizer,
+        label_check,
+        float(label_smoothing),
+        _weights("class_weight", class_weight),
+        _weights("pos_weight", pos_weight),
+        None if ignore_value is None else float(ignore_value),
+        None if ignore_index is None else int(ignore_index),
+    )
+    elementwise = spec.elementwise
+
+    x = to_numpy("prediction", prediction)
+    if x.dtype == np.int64 and not isinstance(prediction, np.ndarray):
+        x = x.astype(np.float32)
+    x_dtype = dtype_name("prediction", x, FLOATS)
+    x = contiguous(x)
+    axis = _class_axis(elementwise, class_axis, x.ndim)
+    rows = x.shape if axis is None else x.shape[:axis] + x.shape[axis + 1 :]
+
+    t = to_numpy("label", label)
+    if elementwise and t.dtype == np.int64 and isinstance(label, (list, tuple, int)):
+        t = t.astype(np.float32)
+    t_dtype = dtype_name("label", t, _LABELS)
+    t = contiguous(t)
+    if label_scale is not None and label_scale not in ("divide_by_255", "row_sum"):
+        raise InvalidArgumentError(
+            f"label_scale: must be divide_by_255 or row_sum; was {label_scale}",
+            field="label_scale",
+        )
+
+    g = _gradient(gradient, out, x)
+    losses = None
+    if row_loss or reduction == "none":
+        losses = np.empty(
+            x.shape if elementwise else rows,
+            np.float64 if x_dtype == "float64" else np.float32,
+        )
+    request = _softloss.Request(
+        spec,
+        raw(x),
+        x_dtype,
+        axis,
+        raw(t),
+        t_dtype,
+        t_dtype in ("int32", "int64"),
+        label_scale == "row_sum",
+        _per_row("mask", mask, rows),
+        _per_row("row_weight", row_weight, rows),
+        None if g is None else raw(g),
+        "" if g is None else g.dtype.name,
+        losses,
+    )
+    return Prepared(spec, request, g, losses)
+
+
+def _gradient(dtype: str | None, out: ArrayLike | None, x: Array) -> Array | None:
+    if dtype is not None and dtype not in FLOATS:
+        raise InvalidArgumentError(
+            f"gradient: must be one of {', '.join(FLOATS)} or None; was {dtype}", field="gradient"
+        )
+    if out is None:
+        return None if dtype is None else np.empty(x.shape, DTYPES[dtype])
+    if dtype is None:
+        raise InvalidArgumentError("out: needs a gradient; gradient was None", field="out")
+    array = to_numpy("out", out)
+    dtype_name("out", array, FLOATS)
+    if not array.flags.c_contiguous:
+        raise InvalidArgumentError("out: must be contiguous; has strides", field="out")
+    if not array.flags.writeable:
+        raise InvalidArgumentError("out: must be writable; is read-only", field="out")
+    return array
+
+
+def finish(prepared: Prepared, totals: _softloss.Totals) -> Result:
+    """Join what came back with the arrays it filled."""
+    return Result(
+        loss=totals.loss,
+        loss_sum=totals.loss_sum,
+        denominator=totals.denominator,
+        gradient_scale=totals.gradient_scale,
+        gradient_l2_norm=totals.gradient_l2_norm,
+        gradient=prepared.gradient,
+        row_loss=prepared.row_loss,
+        valid_count=totals.valid_count,
+        conditions=Conditions(*totals.conditions),
+        timings=Timings(*(ns * 1e-9 for ns in totals.times_ns)),
+        numerics_id=totals.numerics_id,
+        attempts=totals.attempts,
+    )

@@ -1,0 +1,103 @@
+"""The compiled half of the package."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+
+__version__: str
+
+def import_array(array: Any) -> tuple[npt.NDArray[Any], str]: ...
+def backend_names() -> list[str]: ...
+def pin_malloc_thresholds() -> None: ...
+def shutdown() -> None: ...
+
+class Spec:
+    def __init__(
+        self,
+        loss: str,
+        reduction: str,
+        normalizer: str,
+        label_check: str,
+        label_smoothing: float,
+        class_weight: list[float],
+        pos_weight: list[float],
+        ignore_value: float | None,
+        ignore_index: int | None,
+    ) -> None: ...
+    @property
+    def elementwise(self) -> bool: ...
+
+class Request:
+    def __init__(
+        self,
+        spec: Spec,
+        prediction: npt.NDArray[Any],
+        prediction_dtype: str,
+        class_axis: int | None,
+        label: npt.NDArray[Any],
+        label_dtype: str,
+        label_is_class_ids: bool,
+        label_row_sum: bool,
+        mask: npt.NDArray[Any] | None,
+        row_weight: npt.NDArray[Any] | None,
+        gradient: npt.NDArray[Any] | None,
+        gradient_dtype: str,
+        row_loss: npt.NDArray[Any] | None,
+    ) -> None: ...
+
+class Totals:
+    @property
+    def loss(self) -> float: ...
+    @property
+    def loss_sum(self) -> float: ...
+    @property
+    def denominator(self) -> float: ...
+    @property
+    def gradient_scale(self) -> float: ...
+    @property
+    def gradient_l2_norm(self) -> float: ...
+    @property
+    def valid_count(self) -> int: ...
+    @property
+    def conditions(self) -> tuple[int, int, int, int, int, bool]: ...
+    @property
+    def times_ns(self) -> tuple[int, int, int, int, int, int, int]: ...
+    @property
+    def numerics_id(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+
+class Engine:
+    def __init__(self, backend: str, threads: int) -> None: ...
+    def score(self, spec: Spec, request: Request) -> Totals: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def numerics_id(self) -> str: ...
+
+class Client:
+    def __init__(
+        self,
+        address: str,
+        channels: int,
+        connect_timeout: float,
+        retry: bool,
+        max_attempts: int,
+    ) -> None: ...
+    def score(self, spec: Spec, request: Request, timeout: float | None) -> Totals: ...
+    def submit(
+        self,
+        spec: Spec,
+        request: Request,
+        timeout: float | None,
+        done: Callable[[Totals | None, BaseException | None], None],
+    ) -> None: ...
+    def capabilities(self) -> dict[str, Any]: ...
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def numerics_id(self) -> str: ...
