@@ -1,0 +1,155 @@
+#include "softloss/client.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cpp/error.h"
+#include "client/cpp/lane.h"
+#include "client/cpp/pending.h"
+#include "grpcpp/client_context.h"
+#include "softloss/v1/scorer.grpc.pb.h"
+
+namespace softloss {
+namespace {
+
+using internal::Clock;
+using internal::Lane;
+using internal::Pending;
+
+absl::Status Check(const ClientOptions& o) {
+  const auto invalid = [](auto... text) {
+    return internal::FromCheck(absl::InvalidArgumentError(absl::StrCat(text...)));
+  };
+  if (o.channels < 1 || o.channels > 64) {
+    return invalid("channels: must be in [1, 64]; was ", o.channels);
+  }
+  if (o.max_attempts < 1) return invalid("max_attempts: must be at least 1; was ", o.max_attempts);
+  if (o.max_chunk_bytes < 1) {
+    return invalid("max_chunk_bytes: must be positive; was ", o.max_chunk_bytes);
+  }
+  if (o.connect_timeout <= absl::ZeroDuration()) {
+    return invalid("connect_timeout: must be positive; was ",
+                   absl::FormatDuration(o.connect_timeout));
+  }
+  if (o.initial_backoff < absl::ZeroDuration() || o.max_backoff < o.initial_backoff) {
+    return invalid("max_backoff: must be at least initial_backoff, which must not be negative; were ",
+                   absl::FormatDuration(o.max_backoff), " and ",
+                   absl::FormatDuration(o.initial_backoff));
+  }
+  return absl::OkStatus();
+}
+
+template <typename To, typename From>
+std::vector<To> Known(const From& values, int last) {
+  std::vector<To> known;
+  for (const int v : values) {
+    if (v >= 1 && v <= last) known.push_back(static_cast<To>(v));
+  }
+  return known;
+}
+
+}  // namespace
+
+class Client::Impl {
+ public:
+  Impl(std::string address, ClientOptions options)
+      : address_(std::move(address)), options_(std::move(options)) {
+    for (int i = 0; i < options_.channels; ++i) lanes_.push_back(Lane::Start(address_, options_));
+  }
+  ~Impl() {
+    for (const std::shared_ptr<Lane>& lane : lanes_) lane->Stop();
+  }
+
+  absl::Status WaitUntilConnected() {
+    for (const std::shared_ptr<Lane>& lane : lanes_) {
+      absl::StatusOr<std::string> numerics_id = lane->Connected().get();
+      if (!numerics_id.ok()) return numerics_id.status();
+      numerics_id_ = *std::move(numerics_id);
+    }
+    return absl::OkStatus();
+  }
+
+  void Submit(ScoreRequest request, Callback done) {
+    absl::StatusOr<std::shared_ptr<Pending>> pending =
+        Pending::Make(std::move(request), std::move(done), Clock::now());
+    if (!pending.ok()) return done(internal::FromCheck(pending.status()));
+    (*std::min_element(lanes_.begin(), lanes_.end(), [](auto& a, auto& b) {
+      return a->load() < b->load();
+    }))->Submit(*std::move(pending));
+  }
+
+  absl::StatusOr<ServerCapabilities> Capabilities() const {
+    const std::unique_ptr<v1::Scorer::Stub> stub =
+        v1::Scorer::NewStub(internal::MakeChannel(address_, options_));
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + options_.connect_timeout));
+    context.set_wait_for_ready(true);
+    v1::GetCapabilitiesResponse m;
+    const grpc::Status status = stub->GetCapabilities(&context, {}, &m);
+    if (!status.ok()) {
+      return internal::MakeError(static_cast<absl::StatusCode>(status.error_code()),
+                                 status.error_message(),
+                                 status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                                     status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+    }
+    constexpr int kLastDType = static_cast<int>(DType::kI64);
+    ServerCapabilities c;
+    c.server_version = m.server_version();
+    c.backend = m.backend();
+    c.numerics_id = m.numerics_id();
+    c.losses = Known<Loss>(m.losses(), static_cast<int>(Loss::kSoftmaxCrossEntropy));
+    c.prediction_dtypes = Known<DType>(m.prediction_dtypes(), kLastDType);
+    c.label_dtypes = Known<DType>(m.label_dtypes(), kLastDType);
+    c.class_id_dtypes = Known<DType>(m.class_id_dtypes(), kLastDType);
+    c.gradient_dtypes = Known<DType>(m.gradient_dtypes(), kLastDType);
+    c.max_message_bytes = m.max_message_bytes();
+    c.max_chunk_bytes = m.max_chunk_bytes();
+    c.stream_credit_bytes = m.stream_credit_bytes();
+    c.stream_credit_items = m.stream_credit_items();
+    c.unimplemented_fields.assign(m.unimplemented_fields().begin(), m.unimplemented_fields().end());
+    return c;
+  }
+
+  const std::string& numerics_id() const { return numerics_id_; }
+
+ private:
+  const std::string address_;
+  const ClientOptions options_;
+  std::vector<std::shared_ptr<Lane>> lanes_;
+  std::string numerics_id_;
+};
+
+Client::Client(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+absl::StatusOr<Client> Client::Connect(const std::string& address, ClientOptions options) {
+  if (absl::Status s = Check(options); !s.ok()) return s;
+  auto impl = std::make_shared<Impl>(address, std::move(options));
+  if (absl::Status s = impl->WaitUntilConnected(); !s.ok()) return s;
+  return Client(std::move(impl));
+}
+
+absl::StatusOr<ScoreResult> Client::Score(const ScoreRequest& request) const {
+  return Submit(request).get();
+}
+
+std::future<absl::StatusOr<ScoreResult>> Client::Submit(ScoreRequest request) const {
+  // Shared, because std::function must be able to copy what it holds.
+  auto promise = std::make_shared<std::promise<absl::StatusOr<ScoreResult>>>();
+  std::future<absl::StatusOr<ScoreResult>> future = promise->get_future();
+  Submit(std::move(request), [promise](absl::StatusOr<ScoreResult> outcome) {
+    promise->set_value(std::move(outcome));
+  });
+  return future;
+}
+
+void Client::Submit(ScoreRequest request, Callback done) const {
+  impl_->Submit(std::move(request), std::move(done));
+}
+
+absl::StatusOr<ServerCapabilities> Client::Capabilities() const { return impl_->Capabilities(); }
+
+const std::string& Client::numerics_id() const { return impl_->numerics_id(); }
+
+}  // namespace softloss
