@@ -1,0 +1,339 @@
+// Sigmoid cross entropy: an independent problem an element (kernels/loss.h has the formula).
+//
+// A leaf's elements are numbered in memory order (class-last: row by row; tiles: class line by class
+// line, over a full leaf's rows) and dealt to the threads four at a time. Which thread gets which
+// element depends on the key alone; only the width of the loads depends on alignment.
+#include <algorithm>
+
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/numeric.cuh"
+#include "kernels/cuda/reduce.cuh"
+
+namespace softloss::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kVector = 4;
+// Leaves up to this many elements get a warp each; larger ones a block each.
+constexpr std::int64_t kWarpLeafElements = 2048;
+
+struct Params {
+  const DeviceSegment* segments;
+  int count;
+  std::int64_t leaves;
+  std::int64_t classes;
+  std::int32_t leaf_rows;
+  std::uint32_t classes_reciprocal;  // ⌈2^32 / classes⌉, exact for elements < 2^14
+  int leaf_shift;                    // leaf_rows = 1 << leaf_shift
+  int threads_per_leaf;
+  DType prediction;
+  DType label;
+  DType gradient;
+  bool has_gradient;
+  bool class_ids;
+  bool class_last;
+};
+
+// Where an element stands: in its leaf's rows, its class, and its offset in the tensors.
+struct Place {
+  int row;
+  std::int64_t klass;
+  std::int64_t offset;
+};
+
+__device__ inline Place Locate(const Params& p, std::int64_t rows, std::int64_t leaf_begin,
+                               std::int64_t e) {
+  Place at;
+  if (!p.class_last) {
+    at.row = static_cast<int>(e & (p.leaf_rows - 1));
+    at.klass = e >> p.leaf_shift;
+    at.offset = at.klass * rows + leaf_begin + at.row;
+  } else {
+    at.offset = leaf_begin * p.classes + e;
+    if (p.leaf_rows == 1) {
+      at.row = 0;
+      at.klass = e;
+    } else if (p.classes == 1) {
+      at.row = static_cast<int>(e);
+      at.klass = 0;
+    } else {
+      at.row = static_cast<int>(
+          __umulhi(static_cast<std::uint32_t>(e), p.classes_reciprocal));
+      at.klass = e - at.row * p.classes;
+    }
+  }
+  return at;
+}
+
+// Four elements in one access where they lie together and aligned.
+template <typename T>
+struct alignas(sizeof(T) * kVector) Quad {
+  T v[kVector];
+};
+
+template <DType D> struct StorageOf { using type = float; };
+template <> struct StorageOf<DType::kF16> { using type = __half; };
+template <> struct StorageOf<DType::kBF16> { using type = __nv_bfloat16; };
+template <> struct StorageOf<DType::kU8> { using type = std::uint8_t; };
+
+template <typename Real, DType D>
+__device__ inline void LoadQuad(const void* p, const std::int64_t (&offset)[kVector], int n,
+                                bool together, DType dtype, Real (&out)[kVector]) {
+  if constexpr (D != kAnyDType) {
+    using T = typename StorageOf<D>::type;
+    const T* source = static_cast<const T*>(p) + offset[0];
+    if (together && reinterpret_cast<std::uintptr_t>(source) % sizeof(Quad<T>) == 0) {
+      const Quad<T> quad = *reinterpret_cast<const Quad<T>*>(source);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) out[j] = Load<Real, D>(quad.v, j, dtype);
+      return;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    out[j] = j < n ? Load<Real, D>(p, offset[j], dtype) : Real{0};
+  }
+}
+
+template <typename Real, DType D>
+__device__ inline void StoreQuad(void* p, const std::int64_t (&offset)[kVector],
+                                 const bool (&present)[kVector], bool together, DType dtype,
+                                 const Real (&value)[kVector]) {
+  if constexpr (D != kAnyDType) {
+    using T = typename StorageOf<D>::type;
+    T* target = static_cast<T*>(p) + offset[0];
+    if (together && reinterpret_cast<std::uintptr_t>(target) % sizeof(Quad<T>) == 0) {
+      Quad<T> quad;
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) Store<Real, D>(quad.v, j, dtype, value[j]);
+      *reinterpret_cast<Quad<T>*>(target) = quad;
+      return;
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (present[j]) Store<Real, D>(p, offset[j], dtype, value[j]);
+  }
+}
+
+template <typename Real>
+struct Element {
+  Real loss;
+  Real gradient;
+};
+
+// `positive` is t and `negative` 1 - t, each after smoothing; `pos_weight` multiplies t's term.
+template <typename Real>
+__device__ inline Element<Real> CrossEntropy(Real x, Real positive, Real negative,
+                                             Real pos_weight) {
+  const Real e = Exp(-Abs(x));  // NaN for NaN
+  const Real r = Reciprocal(Real{1} + e);
+  const Real sigmoid = x >= 0 ? r : e * r;
+  const Real weighted = pos_weight * positive;
+  // Of the two terms softplus(±x) = max(±x, 0) + log1p(e), one has the |x|.
+  const Real coefficient = x >= 0 ? negative : weighted;
+  const Real total = pos_weight == Real{1} ? Real{1} : weighted + negative;
+  Element<Real> out;
+  out.loss = coefficient == 0 ? Real{0} : coefficient * Abs(x);
+  out.loss = total == 0 ? out.loss : Fma(total, Log1p(e), out.loss);
+  out.gradient = pos_weight == Real{1} ? sigmoid - positive : Fma(total, sigmoid, -weighted);
+  // Selections by comparison must not lose a NaN; an infinite label has no loss.
+  if (x != x || !IsFinite(positive)) out.loss = out.gradient = Nan<Real>();
+  return out;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) SigmoidKernel(const Params p) {
+  using Real = typename T::Real;
+  __shared__ double scratch[4 * kMaxWarps];
+
+  const bool block_per_leaf = p.threads_per_leaf == kThreads;
+  const int lane = block_per_leaf ? threadIdx.x : threadIdx.x % kWarp;
+  std::int64_t leaf = block_per_leaf
+                          ? blockIdx.x
+                          : static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarp) +
+                                threadIdx.x / kWarp;
+  if (leaf >= p.leaves) return;  // whole warps only, and none waits for them
+
+  const DeviceSegment& s = FindSegment(p.segments, p.count, leaf);
+  leaf -= s.first_leaf;
+  const std::int64_t begin = leaf * p.leaf_rows;
+  const int leaf_rows = static_cast<int>(min(static_cast<std::int64_t>(p.leaf_rows),
+                                             s.rows - begin));
+  const std::int64_t elements =
+      p.class_last ? leaf_rows * p.classes : p.leaf_rows * p.classes;
+  const bool over_255 = p.label == DType::kU8;
+  const bool by_row = s.mask != nullptr || s.row_weight != nullptr || p.class_ids;
+  const bool by_class = s.class_weight != nullptr || s.pos_weight_count > 1 || p.class_ids;
+  const bool need_place = !p.class_last || by_row || by_class;
+  const Real smoothing = s.label_smoothing;
+  const Real pos_weight_all = s.pos_weight_count == 1 ? s.pos_weight[0] : 1.0f;
+
+  double loss_sum = 0;
+  double weight_sum = 0;
+  double square_sum = 0;
+  int valid_count = 0;
+  Conditions conditions;
+
+  const std::int64_t step = static_cast<std::int64_t>(p.threads_per_leaf) * kVector;
+  for (std::int64_t e0 = static_cast<std::int64_t>(lane) * kVector; e0 < elements; e0 += step) {
+    Place at[kVector];
+    std::int64_t offset[kVector];
+    bool present[kVector];
+    int n = 0;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      if (need_place) {
+        at[j] = Locate(p, s.rows, begin, e0 + j);
+        present[j] = e0 + j < elements && at[j].row < leaf_rows;
+      } else {
+        at[j] = {0, 0, begin * p.classes + e0 + j};
+        present[j] = e0 + j < elements;
+      }
+      offset[j] = at[j].offset;
+      n += present[j];  // present elements come first: rows ascend within a line
+    }
+    const bool together =
+        n == kVector && (p.class_last || at[0].klass == at[kVector - 1].klass);
+
+    Real x[kVector];
+    Real t[kVector];
+    // A group that crosses class lines of a tile may have gaps: then one by one.
+    if (together || p.class_last) {
+      LoadQuad<Real, T::kPrediction>(s.prediction, offset, n, together, p.prediction, x);
+      if (!p.class_ids) {
+        LoadQuad<Real, T::kLabel>(s.label, offset, n, together, p.label, t);
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        x[j] = present[j] ? Load<Real, T::kPrediction>(s.prediction, offset[j], p.prediction) : 0;
+        t[j] = present[j] && !p.class_ids ? Load<Real, T::kLabel>(s.label, offset[j], p.label) : 0;
+      }
+    }
+
+    Real loss[kVector];
+    Real gradient[kVector];
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      loss[j] = 0;
+      gradient[j] = 0;
+      if (!present[j]) continue;
+      const std::int64_t row = begin + at[j].row;
+      if (s.mask != nullptr && s.mask[row] == 0) continue;
+      Real row_weight = 1;
+      if (s.row_weight != nullptr) {
+        row_weight = s.row_weight[row];
+        if (!(row_weight >= 0 && IsFinite(row_weight))) {
+          ReportBadRow(row, &s.counters->bad_row_weight);
+          continue;
+        }
+      }
+      if (p.class_ids) {
+        const std::int64_t id = LoadId(s.label, row, p.label);
+        if (s.has_ignore_index && id == s.ignore_index) continue;
+        if (id < 0 || id >= p.classes) {
+          ReportBadRow(row, &s.counters->bad_label);
+          continue;
+        }
+        t[j] = id == at[j].klass ? 1 : 0;
+      } else {
+        t[j] = DecodeLabel(t[j], over_255);
+      }
+      if (s.has_ignore_value && IsIgnored(t[j], s.ignore_value)) continue;
+      ++valid_count;
+      const Real class_weight =
+          s.class_weight != nullptr ? static_cast<Real>(s.class_weight[at[j].klass]) : Real{1};
+      if (row_weight == 0) continue;
+      weight_sum += static_cast<double>(row_weight) * static_cast<double>(class_weight);
+
+      conditions.nonfinite_predictions += !IsFinite(x[j]);
+      conditions.nonfinite_labels += !IsFinite(t[j]);
+      conditions.out_of_range_labels += IsFinite(t[j]) && (t[j] < 0 || t[j] > 1);
+
+      Real positive = t[j];
+      Real negative = Real{1} - t[j];
+      if (smoothing != 0) {
+        positive = Fma(Real{1} - smoothing, positive, smoothing / 2);
+        negative = Fma(Real{1} - smoothing, negative, smoothing / 2);
+      }
+      const Real pos_weight =
+          s.pos_weight_count > 1 ? static_cast<Real>(s.pos_weight[at[j].klass]) : pos_weight_all;
+      Element<Real> element = CrossEntropy(x[j], positive, negative, pos_weight);
+      const Real scale = class_weight * row_weight;
+      // A zero weight drops an infinite loss, not a NaN.
+      loss[j] = scale == 0 && Abs(element.loss) == Infinity<Real>() ? 0 : element.loss * scale;
+      gradient[j] = element.gradient * scale;
+      conditions.nonfinite_losses += !IsFinite(loss[j]);
+      loss_sum += static_cast<double>(loss[j]);
+      if (p.has_gradient) {
+        const double g = gradient[j];
+        square_sum = Fma(g, g, square_sum);
+      }
+    }
+    if (p.has_gradient) {
+      StoreQuad<Real, T::kGradient>(s.gradient, offset, present, together, p.gradient, gradient);
+    }
+    if (s.row_loss != nullptr) {
+      constexpr DType kRowLoss = std::is_same_v<Real, float> ? DType::kF32 : kAnyDType;
+      StoreQuad<Real, kRowLoss>(s.row_loss, offset, present, together, DType::kF64, loss);
+    }
+  }
+
+  AddConditions(conditions, s.counters);
+  double sums[4] = {loss_sum, weight_sum, square_sum, static_cast<double>(valid_count)};
+  if (block_per_leaf) SumBlock(sums, scratch);
+  else SumLanes(sums, kWarp);
+  if (lane == 0) {
+    s.leaves[leaf] = {sums[0], sums[1], sums[2], static_cast<std::int64_t>(sums[3])};
+  }
+}
+
+template <class T>
+cudaError_t Run(const Params& p, cudaStream_t stream) {
+  const std::int64_t per_block = kThreads / p.threads_per_leaf;
+  const std::int64_t blocks = (p.leaves + per_block - 1) / per_block;
+  SigmoidKernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(p);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchSigmoid(const KernelKey& key, const DeviceSegment* segments, int count,
+                          std::int64_t leaves, cudaStream_t stream) {
+  Params p{};
+  p.segments = segments;
+  p.count = count;
+  p.leaves = leaves;
+  p.classes = key.classes;
+  p.leaf_rows = static_cast<std::int32_t>(key.leaf_rows);
+  p.classes_reciprocal =
+      key.classes > 1 ? static_cast<std::uint32_t>(
+                            ((std::uint64_t{1} << 32) + key.classes - 1) / key.classes)
+                      : 0;
+  while ((1 << p.leaf_shift) < p.leaf_rows) ++p.leaf_shift;
+  p.threads_per_leaf =
+      key.leaf_rows * key.classes <= kWarpLeafElements ? kWarp : kThreads;
+  p.prediction = key.prediction;
+  p.label = key.label;
+  p.gradient = key.gradient;
+  p.has_gradient = key.has_gradient;
+  p.class_ids = key.class_ids;
+  p.class_last = key.class_last;
+
+  constexpr DType kF32 = DType::kF32, kF16 = DType::kF16, kBF16 = DType::kBF16;
+  const auto is = [&](DType prediction, DType label, DType gradient) {
+    return key.prediction == prediction && key.label == label && !key.class_ids &&
+           (!key.has_gradient || key.gradient == gradient);
+  };
+  if (key.prediction == DType::kF64) {
+    return Run<Types<DType::kF64, kAnyDType, kAnyDType, double>>(p, stream);
+  }
+  if (is(kF32, kF32, kF32)) return Run<Types<kF32, kF32, kF32, float>>(p, stream);
+  if (is(kF16, kF16, kF16)) return Run<Types<kF16, kF16, kF16, float>>(p, stream);
+  if (is(kBF16, kBF16, kBF16)) return Run<Types<kBF16, kBF16, kBF16, float>>(p, stream);
+  if (is(kF32, DType::kU8, kF32)) return Run<Types<kF32, DType::kU8, kF32, float>>(p, stream);
+  return Run<Types<kAnyDType, kAnyDType, kAnyDType, float>>(p, stream);
+}
+
+}  // namespace softloss::cuda
