@@ -98,7 +98,7 @@ class Call {
 };
 
 int Serve() {
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 
   grpc::AsyncGenericService service;

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Compares softloss with other frameworks' losses, live, in build/compat/venv: they are too heavy, and
+# too particular about versions, for .venv.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=build/compat/venv
+stamp=build/compat/requirements.sha256
+if ! sha256sum --status -c "$stamp" 2> /dev/null; then
+  [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+  "$venv/bin/python" -m pip install -q --disable-pip-version-check -r scripts/requirements-compat.txt
+  sha256sum scripts/requirements-compat.txt > "$stamp"
+fi
+scripts/install_python.sh
+# The same build of softloss as .venv has.
+"$venv/bin/python" -m pip install -q --disable-pip-version-check --upgrade ./client/python
+JAX_PLATFORMS=cpu "$venv/bin/python" -m pytest -q -rs tests/compat
