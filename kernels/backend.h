@@ -88,6 +88,9 @@ class Backend {
   // "cpu", "reference", "cuda".
   virtual std::string_view name() const = 0;
 
+  // True for devices: called by one thread at a time, and best with large batches.
+  virtual bool batched() const { return false; }
+
   // Equal ids give equal bits: backend, build, and SIMD target or GPU architecture.
   virtual std::string numerics_id() const = 0;
 

@@ -1,6 +1,7 @@
 // Calls on completion queues: tags, what a call needs, and the register of live calls.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -85,6 +86,7 @@ struct CallEnv {
   ScorerService* scorer = nullptr;
   CallRegistry* calls = nullptr;
   grpc::ServerCompletionQueue* queue = nullptr;
+  const std::atomic<bool>* draining = nullptr;  // calls accepted from now on are drained at once
 };
 
 // Who is calling: the client certificate's name, "unix" for a Unix socket, otherwise "default".

@@ -34,6 +34,10 @@ void StreamCall::OnAccepted(bool ok) {
                    weak_from_this());
   std::vector<Reply> outbox;
   session_->Hello(&outbox);
+  if (*env_->draining) {
+    session_->Drain();
+    draining_ = true;
+  }
   Advance(&outbox);
 }
 

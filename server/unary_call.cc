@@ -60,6 +60,10 @@ void UnaryCall::OnAccepted(bool ok) {
 
 absl::StatusOr<std::unique_ptr<ChunkTask>> UnaryCall::MakeTask(
     const std::shared_ptr<Received<v1::ScoreRequest>>& received) {
+  if (*env_->draining) {
+    env_->context->metrics->Shed(ShedReason::kDraining);
+    return absl::UnavailableError("the server is shutting down");
+  }
   const v1::Item& header = received->parsed.message.item();
   if (!header.has_spec()) {
     return absl::InvalidArgumentError("item.spec: a unary call carries its spec inline; absent");

@@ -1,0 +1,313 @@
+#include "server/server.h"
+
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/server_builder.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "kernels/backends.h"
+#include "server/batcher.h"
+#include "server/byte_budget.h"
+#include "server/credentials.h"
+#include "server/dispatcher.h"
+#include "server/health.h"
+#include "server/io_thread.h"
+#include "server/listen_address.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/metrics_http.h"
+#include "server/slab_pool.h"
+#include "server/worker_pool.h"
+
+#ifndef SOFTLOSS_VERSION
+#error "the build states the version"
+#endif
+
+namespace softloss {
+namespace {
+
+// How long calls that were cancelled may take to end.
+constexpr auto kCancelGrace = std::chrono::seconds(5);
+
+absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(const std::string& name) {
+  if (name != "auto") return MakeBackend(name);
+  for (std::string_view candidate : BackendNames()) {
+    if (candidate != "cuda") continue;
+    absl::StatusOr<std::unique_ptr<Backend>> device = MakeBackend(candidate);
+    if (device.ok()) {
+      Log(LogLevel::kInfo, "backend cuda: --backend=auto, and a device is there");
+      return device;
+    }
+    Log(LogLevel::kInfo, absl::StrCat("backend cpu: --backend=auto, and cuda says: ",
+                                      device.status().message()));
+    return MakeBackend("cpu");
+  }
+  Log(LogLevel::kInfo, "backend cpu: --backend=auto, and this build has no cuda");
+  return MakeBackend("cpu");
+}
+
+// "127.0.0.1:0" as it was bound.
+absl::StatusOr<std::string> BoundAddress(const std::string& asked, int port) {
+  absl::StatusOr<ListenAddress> parsed = ParseListenAddress(asked);
+  if (!parsed.ok()) return parsed.status();
+  if (parsed->kind != ListenAddress::Kind::kTcp) return asked;
+  const bool v6 = absl::StrContains(parsed->host, ':');
+  return absl::StrCat(v6 ? "[" : "", parsed->host, v6 ? "]" : "", ":", port);
+}
+
+}  // namespace
+
+// In the order of construction; what is below uses what is above.
+struct Server::Impl {
+  ServerOptions options;
+  RealClock clock;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Metrics> metrics;
+  std::unique_ptr<ByteBudget> budget;
+  std::unique_ptr<SlabPool> slabs;
+  std::unique_ptr<WorkerPool> workers;
+  std::unique_ptr<Batcher> lane;  // for devices
+  std::unique_ptr<Dispatcher> dispatcher;
+  std::unique_ptr<MetricsHttp> http;
+
+  ServingContext context;
+  HealthState health;
+  std::atomic<bool> draining{false};
+  CallRegistry calls;
+  ScorerService scorer;
+  HealthService health_service;
+  std::unique_ptr<grpc::Server> grpc;
+  std::vector<std::unique_ptr<IoThread>> io;
+  std::vector<std::string> addresses;
+  bool shut_down = false;
+
+  absl::Status StartScoring();
+  absl::Status StartMetrics();
+  absl::Status StartServing();
+  absl::Status Ready() const;
+  bool Shutdown(Duration patience);
+};
+
+absl::Status Server::Impl::StartScoring() {
+  absl::StatusOr<std::unique_ptr<Backend>> chosen = ChooseBackend(options.backend);
+  if (!chosen.ok()) {
+    return absl::Status(chosen.status().code(),
+                        absl::StrCat("--backend: ", chosen.status().message()));
+  }
+  backend = *std::move(chosen);
+  metrics = std::make_unique<Metrics>(Metrics::BuildInfo{
+      .version = SOFTLOSS_VERSION,
+      .backend = std::string(backend->name()),
+      .numerics_id = backend->numerics_id(),
+  });
+  budget = std::make_unique<ByteBudget>(ByteBudget::Options{
+      .global_bytes = options.global_budget_bytes, .tenant_bytes = options.tenant_budget_bytes});
+  SlabPool::Options slab_options;
+  slab_options.max_cached_bytes = options.slab_cache_bytes;
+  slabs = std::make_unique<SlabPool>(std::move(slab_options));
+  workers = std::make_unique<WorkerPool>(static_cast<int>(options.cpu_threads));
+  if (backend->batched()) {
+    Batcher::Options lane_options;
+    lane_options.queue.max_batch_bytes = options.batch_max_bytes;
+    lane_options.queue.max_age = std::chrono::microseconds(options.batch_max_age_us);
+    lane_options.queue.deadline_margin =
+        std::chrono::microseconds(options.batch_deadline_margin_us);
+    lane_options.queue.max_queue_bytes = options.batch_queue_bytes;
+    Batcher::Observer observer;
+    observer.batch_closed = [m = metrics.get()](CloseReason reason, std::int64_t items,
+                                                std::int64_t bytes) {
+      m->BatchClosed(reason, items, bytes);
+    };
+    observer.backend_failed = [m = metrics.get()](const absl::Status& status) {
+      m->BackendError(absl::IsResourceExhausted(status) ? BackendErrorKind::kOutOfMemory
+                                                        : BackendErrorKind::kSticky);
+      Log(LogLevel::kError, absl::StrCat("backend failed: ", status.ToString()));
+    };
+    lane = std::make_unique<Batcher>(lane_options, backend.get(), workers.get(), &clock, RealWait,
+                                     std::move(observer));
+  }
+  dispatcher = std::make_unique<Dispatcher>(backend.get(), workers.get(), lane.get(), &clock,
+                                            options.spill_bytes);
+  context.backend = backend.get();
+  context.budget = budget.get();
+  context.slabs = slabs.get();
+  context.metrics = metrics.get();
+  context.clock = &clock;
+  context.version = SOFTLOSS_VERSION;
+  context.max_message_bytes = options.max_message_bytes;
+  context.max_chunk_bytes = options.max_chunk_bytes;
+  context.stream_credit_bytes = options.stream_credit_bytes;
+  context.stream_credit_items = options.stream_credit_items;
+  context.item_stall_timeout = std::chrono::seconds(options.item_stall_timeout_s);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::StartMetrics() {
+  metrics->AddGaugeSource("softloss_budget_used_bytes", "Bytes of messages and replies in memory.",
+                          [this] { return static_cast<double>(budget->used()); });
+  metrics->AddGaugeSource("softloss_budget_limit_bytes", "--global_budget_bytes.",
+                          [this] { return static_cast<double>(budget->limit()); });
+  metrics->AddGaugeSource("softloss_slab_cached_bytes", "Reply memory kept for reuse.",
+                          [this] { return static_cast<double>(slabs->stats().cached_bytes); });
+  metrics->AddGaugeSource("softloss_slab_in_use_bytes", "Reply memory in use.",
+                          [this] { return static_cast<double>(slabs->stats().in_use_bytes); });
+  metrics->AddGaugeSource(
+      "softloss_queue_items", "Chunks that wait for a worker or the device.", [this] {
+        return static_cast<double>(lane ? lane->queued_items()
+                                        : static_cast<std::int64_t>(workers->queued()));
+      });
+  metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes; 0 without a device.", [this] {
+    return static_cast<double>(lane ? lane->queued_bytes() : 0);
+  });
+  metrics->AddGaugeSource("softloss_queue_limit_bytes", "--batch_queue_bytes.", [this] {
+    return static_cast<double>(lane ? lane->max_queued_bytes() : 0);
+  });
+  metrics->AddGaugeSource(
+      "softloss_queue_oldest_age_seconds", "How long the oldest chunk has waited.", [this] {
+        return std::chrono::duration<double>(lane ? lane->oldest_age() : Duration(0)).count();
+      });
+  if (options.metrics_listen == "off") return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<MetricsHttp>> started = MetricsHttp::Start(
+      options.metrics_listen,
+      {.metrics = [this] { return metrics->Serialize(); }, .ready = [this] { return Ready(); }});
+  if (!started.ok()) {
+    return absl::Status(started.status().code(),
+                        absl::StrCat("--metrics_listen: ", started.status().message()));
+  }
+  http = *std::move(started);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::StartServing() {
+  absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials =
+      MakeServerCredentials(options);
+  if (!credentials.ok()) return credentials.status();
+
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(options.max_message_bytes));
+  // gRPC inflates a message before it checks its size.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(options.max_streams));
+  // Clients may ping every 10 s; the default of 5 min would cut off those that ping every 30 s.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // For reflection, the only synchronous service.
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
+  builder.RegisterService(&scorer);
+  builder.RegisterService(&health_service);
+  std::vector<int> ports(options.listen.size(), 0);
+  for (std::size_t i = 0; i < options.listen.size(); ++i) {
+    builder.AddListeningPort(options.listen[i], *credentials, &ports[i]);
+  }
+
+  CallEnv call_env{.context = &context,
+                   .dispatcher = dispatcher.get(),
+                   .scorer = &scorer,
+                   .calls = &calls,
+                   .draining = &draining};
+  HealthEnv health_env{.service = &health_service, .state = &health};
+  for (std::int64_t i = 0; i < options.io_threads; ++i) {
+    io.push_back(
+        std::make_unique<IoThread>(builder.AddCompletionQueue(), call_env, health_env));
+  }
+  grpc = builder.BuildAndStart();
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    if (grpc == nullptr || ports[i] == 0) {
+      return absl::UnavailableError(absl::StrCat("--listen: cannot listen on ",
+                                                 absl::StrJoin(options.listen, ", ")));
+    }
+    absl::StatusOr<std::string> address = BoundAddress(options.listen[i], ports[i]);
+    if (!address.ok()) return address.status();
+    addresses.push_back(*std::move(address));
+  }
+  for (const std::unique_ptr<IoThread>& thread : io) thread->Start();
+  health.SetServing(true);
+  metrics->SetReady(true);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::Ready() const {
+  if (draining) return absl::UnavailableError("draining");
+  if (!health.serving()) return absl::UnavailableError("starting");
+  if (lane && !lane->healthy()) return absl::UnavailableError("the backend failed");
+  return absl::OkStatus();
+}
+
+bool Server::Impl::Shutdown(Duration patience) {
+  if (std::exchange(shut_down, true)) return true;
+  health.SetServing(false);
+  if (metrics) metrics->SetReady(false);
+  draining = true;
+  calls.ForEach([](LiveCall& call) { call.OnDrain(); });
+  bool finished = true;
+  if (grpc != nullptr) {
+    finished = calls.WaitUntilEmpty(clock.Now() + patience);
+    // Cancels what is left.
+    grpc->Shutdown(std::chrono::system_clock::now());
+    calls.WaitUntilEmpty(clock.Now() + kCancelGrace);
+  }
+  // No call is left that could use a queue or a worker.
+  if (lane) lane->Shutdown();
+  if (workers) workers->Shutdown();
+  for (const std::unique_ptr<IoThread>& thread : io) thread->Shutdown();
+  if (metrics) metrics->ClearGaugeSources();
+  http.reset();
+  return finished;
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Server::~Server() { impl_->Shutdown(Duration(0)); }
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  // The server shuts down what was started if a later step fails.
+  std::unique_ptr<Server> server(new Server(std::make_unique<Impl>()));
+  Impl& impl = *server->impl_;
+  impl.options = options;
+  if (absl::Status s = ValidateAndResolve(
+          impl.options, static_cast<int>(std::thread::hardware_concurrency()));
+      !s.ok()) {
+    return s;
+  }
+  for (const auto step : {&Impl::StartScoring, &Impl::StartMetrics, &Impl::StartServing}) {
+    if (absl::Status s = (impl.*step)(); !s.ok()) return s;
+  }
+  return server;
+}
+
+const std::vector<std::string>& Server::addresses() const { return impl_->addresses; }
+
+std::string Server::metrics_address() const {
+  return impl_->http ? impl_->http->address() : std::string();
+}
+
+std::string Server::backend() const { return std::string(impl_->backend->name()); }
+
+std::string Server::numerics_id() const { return impl_->backend->numerics_id(); }
+
+void Server::Tick() {
+  if (impl_->lane && !impl_->lane->healthy()) {
+    impl_->health.SetServing(false);
+    impl_->metrics->SetReady(false);
+  }
+  const TimePoint now = impl_->clock.Now();
+  impl_->calls.ForEach([now](LiveCall& call) { call.OnTick(now); });
+}
+
+bool Server::Shutdown() {
+  return impl_->Shutdown(std::chrono::seconds(impl_->options.drain_timeout_s));
+}
+
+}  // namespace softloss

@@ -1,0 +1,310 @@
+#include "server/session.h"
+
+#include <cmath>
+#include <cstring>
+
+#include <gmock/gmock.h>
+
+#include "tests/server/session_fixture.h"
+
+namespace softloss {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Σ over rows of log(1 + e^(row mod 7)): the loss of class 1 against logits (row mod 7, 0).
+double ExpectedSum(std::int64_t rows) {
+  double sum = 0;
+  for (std::int64_t r = 0; r < rows; ++r) sum += std::log1p(std::exp(static_cast<double>(r % 7)));
+  return sum;
+}
+
+TEST_F(SessionTest, HelloGrantsCreditAndNamesTheLimits) {
+  std::vector<Reply> outbox;
+  session_->Hello(&outbox);
+  Collect(&outbox);
+  ASSERT_EQ(answers_.size(), 1u);
+  const v1::Hello& hello = answers_[0].header.hello();
+  EXPECT_EQ(hello.credit_bytes(), 256u << 10);
+  EXPECT_EQ(hello.credit_items(), 4u);
+  EXPECT_EQ(hello.max_chunk_bytes(), 64u << 10);
+  EXPECT_EQ(hello.numerics_id(), backend_->numerics_id());
+}
+
+TEST_F(SessionTest, AnItemInOneChunkIsAnsweredWithItsLossAndGradient) {
+  const v1::StreamRequest request = Chunk(7, 0, 3, 3);
+  ASSERT_TRUE(Send(request).ok());
+  EXPECT_TRUE(answers_.empty());
+  Score();
+  ASSERT_EQ(answers_.size(), 1u);
+  const v1::ChunkResult& chunk = answers_[0].header.chunk();
+  EXPECT_EQ(chunk.id(), 7u);
+  EXPECT_EQ(chunk.rows(), 3);
+  EXPECT_NEAR(chunk.result().loss(), ExpectedSum(3), 1e-6 * ExpectedSum(3));
+  EXPECT_EQ(chunk.result().valid_count(), 3);
+  float gradient[6];
+  ASSERT_EQ(answers_[0].gradient.size(), sizeof(gradient));
+  std::memcpy(gradient, answers_[0].gradient.data(), sizeof(gradient));
+  for (int r = 0; r < 3; ++r) {
+    const double p = 1 / (1 + std::exp(-static_cast<double>(r)));  // of class 0
+    EXPECT_NEAR(gradient[2 * r], p, 4e-7);
+    EXPECT_NEAR(gradient[2 * r + 1], -p, 4e-7);
+  }
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(SessionTest, ChunksScoredInAnyOrderGiveTheBitsOfTheWhole) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 700, 700)).ok());
+  Score();
+  const v1::ItemResult whole = answers_.back().header.chunk().result();
+
+  ASSERT_TRUE(Send(Chunk(2, 0, 256, 700)).ok());
+  ASSERT_TRUE(Send(Chunk(2, 256, 256, 700)).ok());
+  ASSERT_TRUE(Send(Chunk(2, 512, 188, 700)).ok());
+  Score(2);
+  Score(0);
+  EXPECT_FALSE(answers_.back().header.chunk().has_result());
+  Score(0);
+  const v1::ChunkResult& last = answers_.back().header.chunk();
+  EXPECT_EQ(last.row_begin(), 256);
+  EXPECT_EQ(last.result().loss_sum(), whole.loss_sum());
+  EXPECT_EQ(last.result().gradient_l2_norm(), whole.gradient_l2_norm());
+  EXPECT_NEAR(whole.loss_sum(), ExpectedSum(700), 1e-6 * ExpectedSum(700));
+}
+
+TEST_F(SessionTest, AllCreditComesBack) {
+  std::int64_t sent = 0;
+  for (std::uint64_t id : {1, 2}) {
+    for (std::int64_t begin : {0, 256, 512}) {
+      v1::StreamRequest request = Chunk(id, begin, std::min<std::int64_t>(256, 600 - begin), 600);
+      if (id == 2 && begin == 256) request.mutable_label()->pop_back();  // fails midway
+      sent += static_cast<std::int64_t>(request.ByteSizeLong());
+      ASSERT_TRUE(Send(request).ok());
+    }
+  }
+  while (!tasks_.empty()) Score();
+  EXPECT_EQ(credit_bytes_, sent);
+  EXPECT_EQ(credit_items_, 2);
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(SessionTest, TheBudgetIsGivenBackOnceRepliesAreGone) {
+  const std::int64_t before = budget_.used();  // the spec's
+  ASSERT_TRUE(Send(Chunk(1, 0, 100, 100)).ok());
+  EXPECT_GT(budget_.used(), before);
+  Score();
+  EXPECT_EQ(budget_.used(), before);
+}
+
+TEST_F(SessionTest, AnItemOverTheBudgetIsRefusedAndTheStreamGoesOn) {
+  ByteBudget small(ByteBudget::Options{.global_bytes = 4096});
+  context_.budget = &small;
+  session_ = std::make_unique<Session>(&context_, small.FindTenant("default"), sink_);
+  Softmax(1);
+  ASSERT_TRUE(Send(Chunk(1, 0, 256, 256)).ok());
+  const v1::ItemError error = LastError(1);
+  EXPECT_TRUE(error.retryable());
+  ASSERT_TRUE(Send(Chunk(2, 0, 2, 2)).ok());
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+  session_.reset();
+}
+
+TEST_F(SessionTest, AnErrorIsToldOnceAndTheRestOfTheItemIsDropped) {
+  v1::StreamRequest bad = Chunk(9, 0, 256, 600);
+  bad.mutable_prediction()->pop_back();
+  ASSERT_TRUE(Send(bad).ok());
+  const v1::ItemError error = LastError(9);
+  EXPECT_EQ(error.code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(error.message(), HasSubstr("2047"));
+  ASSERT_TRUE(Send(Chunk(9, 256, 256, 600)).ok());
+  EXPECT_TRUE(tasks_.empty());
+  EXPECT_FALSE(session_->idle());
+  ASSERT_TRUE(Send(Chunk(9, 512, 88, 600)).ok());
+  EXPECT_EQ(answers_.size(), 1u);
+  EXPECT_TRUE(session_->idle());
+  // The id is free again.
+  ASSERT_TRUE(Send(Chunk(9, 0, 1, 1)).ok());
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+}
+
+TEST_F(SessionTest, ItemErrorsNameTheFieldAndTheStreamGoesOn) {
+  const struct {
+    const char* what;
+    void (*spoil)(v1::StreamRequest&);
+    absl::StatusCode code;
+    const char* message;
+  } cases[] = {
+      {"spec never defined", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_spec_id(5); },
+       absl::StatusCode::kFailedPrecondition, "item.spec_id: 5"},
+      {"no item", [](v1::StreamRequest& r) { r.mutable_chunk()->clear_item(); },
+       absl::StatusCode::kInvalidArgument, "chunk.item"},
+      {"inline spec", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_spec(); },
+       absl::StatusCode::kInvalidArgument, "item.spec"},
+      {"rows beyond the end", [](v1::StreamRequest& r) { r.mutable_chunk()->set_rows(5); },
+       absl::StatusCode::kInvalidArgument, "chunk.rows"},
+      {"not in order", [](v1::StreamRequest& r) { r.mutable_chunk()->set_row_begin(1); },
+       absl::StatusCode::kInvalidArgument, "chunk.row_begin"},
+      {"last not set", [](v1::StreamRequest& r) { r.mutable_chunk()->set_last(false); },
+       absl::StatusCode::kInvalidArgument, "chunk.last"},
+      {"negative dimension", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0, -4); },
+       absl::StatusCode::kInvalidArgument, "-4"},
+      {"overflow", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0, std::int64_t{1} << 62); },
+       absl::StatusCode::kInvalidArgument, "prediction.shape"},
+      {"key of 3 bytes", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_request_key("abc"); },
+       absl::StatusCode::kInvalidArgument, "request_key"},
+      {"other numerics", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_required_numerics_id("gpu"); },
+       absl::StatusCode::kFailedPrecondition, "required_numerics_id"},
+      {"stored labels", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_label()->mutable_stored(); },
+       absl::StatusCode::kUnimplemented, "stored"},
+      {"shared memory", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_label_memory()->set_region(1); },
+       absl::StatusCode::kUnimplemented, "label_memory"},
+      {"sparse ids", [](v1::StreamRequest& r) { r.set_label_ids("1234"); },
+       absl::StatusCode::kInvalidArgument, "label_ids"},
+      {"no label bytes", [](v1::StreamRequest& r) { r.clear_label(); },
+       absl::StatusCode::kInvalidArgument, "label"},
+  };
+  std::uint64_t id = 0;
+  for (const auto& c : cases) {
+    SCOPED_TRACE(c.what);
+    v1::StreamRequest request = Chunk(++id, 0, 4, 4);
+    c.spoil(request);
+    ASSERT_TRUE(Send(request).ok());
+    const v1::ItemError error = LastError(id);
+    EXPECT_EQ(error.code(), static_cast<int>(c.code)) << error.message();
+    EXPECT_THAT(error.message(), HasSubstr(c.message));
+    EXPECT_TRUE(tasks_.empty());
+  }
+  ASSERT_TRUE(Send(Chunk(100, 0, 4, 4)).ok());
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+}
+
+TEST_F(SessionTest, ANumericsChangeIsMadeAndToldIfAllowed) {
+  v1::StreamRequest request = Chunk(1, 0, 4, 4);
+  request.mutable_chunk()->mutable_item()->set_required_numerics_id("gpu");
+  request.mutable_chunk()->mutable_item()->set_allow_numerics_change(true);
+  ASSERT_TRUE(Send(request).ok());
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().result().numerics_changed());
+}
+
+TEST_F(SessionTest, AnInvalidSpecIsToldToTheItemsThatUseIt) {
+  v1::StreamRequest request;
+  request.mutable_define()->set_spec_id(2);
+  request.mutable_define()->mutable_spec()->set_loss(v1::SOFTMAX_CROSS_ENTROPY);
+  request.mutable_define()->mutable_spec()->set_temperature(2);
+  ASSERT_TRUE(Send(request).ok());
+  v1::StreamRequest item = Chunk(1, 0, 4, 4);
+  item.mutable_chunk()->mutable_item()->set_spec_id(2);
+  ASSERT_TRUE(Send(item).ok());
+  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kUnimplemented));
+  EXPECT_EQ(LastError(1).field(), "spec.temperature");
+}
+
+TEST_F(SessionTest, FramingErrorsEndTheStream) {
+  EXPECT_EQ(SendBytes("\xff\xff\xff garbage").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Send(v1::StreamRequest()).code(), absl::StatusCode::kInvalidArgument);
+  v1::StreamRequest redefine;
+  redefine.mutable_define()->set_spec_id(1);
+  EXPECT_EQ(Send(redefine).code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(Send(Chunk(3, 0, 4, 4)).ok());
+  EXPECT_EQ(Send(Chunk(3, 0, 4, 4)).code(), absl::StatusCode::kAlreadyExists);
+  Score();
+}
+
+TEST_F(SessionTest, CancelAnswersAtOnceAndWhatIsScoredIsDropped) {
+  ASSERT_TRUE(Send(Chunk(5, 0, 256, 600)).ok());
+  v1::StreamRequest cancel;
+  cancel.mutable_cancel()->set_id(5);
+  ASSERT_TRUE(Send(cancel).ok());
+  EXPECT_EQ(LastError(5).code(), static_cast<int>(absl::StatusCode::kCancelled));
+  EXPECT_TRUE(tasks_[0]->cancelled);
+  ASSERT_TRUE(Send(Chunk(5, 0, 1, 1)).ok());  // the id is free
+  Score();
+  EXPECT_EQ(answers_.size(), 1u);
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+  EXPECT_TRUE(session_->idle());
+  ASSERT_TRUE(Send(cancel).ok());  // nothing to cancel
+  EXPECT_EQ(answers_.size(), 2u);
+}
+
+TEST_F(SessionTest, HalfCloseFinishesWhatIsWholeAndFailsWhatIsNot) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 4, 4)).ok());
+  ASSERT_TRUE(Send(Chunk(2, 0, 256, 600)).ok());
+  std::vector<Reply> outbox;
+  session_->OnHalfClose(&outbox);
+  Collect(&outbox);
+  EXPECT_THAT(LastError(2).message(), HasSubstr("256 of 600 rows"));
+  EXPECT_FALSE(session_->idle());
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+  EXPECT_EQ(answers_.back().header.chunk().id(), 1u);
+  Score();
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(SessionTest, DrainRefusesNewItemsAndFinishesOldOnes) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 256, 300)).ok());
+  session_->Drain();
+  ASSERT_TRUE(Send(Chunk(2, 0, 4, 4)).ok());
+  EXPECT_EQ(LastError(2).code(), static_cast<int>(absl::StatusCode::kUnavailable));
+  EXPECT_TRUE(LastError(2).retryable());
+  ASSERT_TRUE(Send(Chunk(1, 256, 44, 300)).ok());
+  Score();
+  Score();
+  EXPECT_TRUE(answers_.back().header.chunk().has_result());
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(SessionTest, ItemsWhoseChunksStopComingExpire) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 256, 600)).ok());
+  Score();
+  clock_.Advance(std::chrono::seconds(59));
+  std::vector<Reply> outbox;
+  session_->OnTick(clock_.Now(), &outbox);
+  EXPECT_TRUE(outbox.empty());
+  clock_.Advance(std::chrono::seconds(1));
+  session_->OnTick(clock_.Now(), &outbox);
+  Collect(&outbox);
+  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(SessionTest, ClientsBeyondTheirCreditAreNotReadFrom) {
+  std::uint64_t id = 0;
+  std::int64_t sent = 0;
+  while (session_->MayRead()) {
+    const v1::StreamRequest request = Chunk(++id, 0, 2048, 2048);
+    sent += static_cast<std::int64_t>(request.ByteSizeLong());
+    ASSERT_TRUE(Send(request).ok());
+    ASSERT_LE(sent, 512 << 10);
+  }
+  EXPECT_GE(sent, 32 << 10);
+  while (!tasks_.empty()) Score();
+  EXPECT_TRUE(session_->MayRead());
+}
+
+TEST_F(SessionTest, AnEmptyItemIsAnsweredAndFlagged) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 0, 0)).ok());
+  Score();
+  const v1::ItemResult& result = answers_.back().header.chunk().result();
+  EXPECT_EQ(result.loss(), 0);
+  EXPECT_TRUE(result.conditions().empty());
+}
+
+TEST_F(SessionTest, AClassIdOutOfRangeIsAnItemError) {
+  v1::StreamRequest request = Chunk(1, 0, 2, 2);
+  request.mutable_chunk()->mutable_item()->mutable_label()->mutable_class_id()->set_dtype(v1::INT32);
+  const std::int32_t ids[2] = {1, 2};
+  request.set_label(std::string(reinterpret_cast<const char*>(ids), sizeof(ids)));
+  ASSERT_TRUE(Send(request).ok());
+  Score();
+  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(LastError(1).field(), "label");
+}
+
+}  // namespace
+}  // namespace softloss
