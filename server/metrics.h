@@ -56,8 +56,8 @@ struct ItemObservation {
   double latency_s = 0;  // from the header's arrival to the last reply's hand-over
   std::int64_t rows = 0;
   TaskTimes times;                   // summed over its chunks; stages that took 0 ns are left out
-  std::optional<ItemTotals> totals;  // of a scored item
-  bool has_gradient = false;         // totals.gradient_l2_norm means something
+  // Of a scored item. A gradient_l2_norm of 0 is taken as "no gradient was asked for".
+  std::optional<ItemTotals> totals;
 };
 
 // Thread-safe. No method blocks on anything but a short mutex, and none allocates, apart from
