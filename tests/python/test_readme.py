@@ -20,7 +20,7 @@ def test_the_python_example_scores(server: Server) -> None:
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
     result = names["result"]
-    # Under uniform labels a row's loss is logsumexp(x) - mean(x), and its gradient softmax(x) - 0.1.
+    # Under uniform labels a row loses logsumexp(x) - mean(x); its gradient is softmax(x) - 0.1.
     x = np.random.default_rng(0).normal(size=(256, 10)).astype(np.float32).astype(np.float64)
     log_sums = np.log(np.exp(x).sum(-1))
     assert result.loss == pytest.approx((log_sums - x.mean(-1)).mean(), rel=1e-6)
