@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import select
+import signal
 import subprocess
 import time
 
@@ -23,7 +23,7 @@ def server_binary() -> pathlib.Path | None:
 
 
 class Server:
-    """A softlossd of our own. `addresses` are what it printed: one a listener, in order."""
+    """A softlossd of our own. `addresses` and `metrics_url` are what it printed."""
 
     def __init__(self, binary: pathlib.Path, listen: list[str], *flags: str) -> None:
         self.command = [
@@ -34,19 +34,18 @@ class Server:
         self.process = subprocess.Popen(
             self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )
-        expected = len(listen) + (0 if "--metrics_listen=off" in flags else 1)
-        lines = self._read_lines(expected)
-        self.addresses = [
-            match[1] for line in lines if (match := re.fullmatch(r"listening (\S+)", line))
-        ]
-        metrics = [m[1] for line in lines if (m := re.match(r"metrics\D*?(http://\S+|\S+:\d+)", line))]
-        self.metrics = metrics[0].removeprefix("http://") if metrics else None
+        lines = self._read_until_ready()
+        self.addresses = [line.split()[1] for line in lines if line.startswith("listening ")]
+        self.metrics_url = next(
+            (line.split()[1] for line in lines if line.startswith("metrics ")), None
+        )
 
-    def _read_lines(self, count: int) -> list[str]:
+    def _read_until_ready(self) -> list[str]:
         assert self.process.stdout is not None
         text, deadline = "", time.monotonic() + 30
-        while text.count("\n") < count:
-            ready, _, _ = select.select([self.process.stdout], [], [], deadline - time.monotonic())
+        while not text.endswith("ready\n"):
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self.process.stdout], [], [], left)
             data = os.read(self.process.stdout.fileno(), 4096) if ready else b""
             if not data:
                 self.stop()
@@ -57,6 +56,11 @@ class Server:
     @property
     def address(self) -> str:
         return self.addresses[0]
+
+    def freeze(self) -> None:
+        """Stop it from running, and return once it does."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.process.pid, os.WUNTRACED)
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -7,6 +7,7 @@ import itertools
 import ml_dtypes
 import numpy as np
 import pytest
+import softloss
 from formulas import along, assert_matches, sigmoid_cross_entropy, softmax_cross_entropy
 
 BFLOAT16 = ml_dtypes.bfloat16
@@ -49,9 +50,7 @@ def test_softmax_layouts(any_engine, rng, shape, axis, prediction):
     assert_matches(result, truth, prediction=prediction)
     assert result.gradient.shape == shape
     assert result.gradient.dtype == DTYPES[prediction]
-    assert result.row_loss.shape == np.delete(shape, axis).tolist() or result.row_loss.shape == tuple(
-        np.delete(shape, axis)
-    )
+    assert result.row_loss.shape == truth.loss.shape
     assert result.valid_count == truth.loss.size
 
 
@@ -69,7 +68,7 @@ def test_sigmoid_layouts(any_engine, rng, shape, prediction):
 
 @pytest.mark.parametrize(
     "prediction, label, gradient",
-    itertools.product(DTYPES, [*DTYPES, "uint8"], DTYPES),
+    list(itertools.product(DTYPES, [*DTYPES, "uint8"], DTYPES)),
 )
 @pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "softmax_cross_entropy"])
 def test_every_dtype(engine, rng, loss, prediction, label, gradient):
@@ -215,8 +214,6 @@ def test_scaled_gradient_multiplies_once(engine, rng):
 
 
 def test_threads_do_not_change_bits(rng):
-    import softloss
-
     x, t = draw(rng, (3000, 100), np.float32, 1)
     results = [
         softloss.Engine(threads=n).score(x, t, loss="softmax_cross_entropy") for n in (1, 2, 5)
