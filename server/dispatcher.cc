@@ -1,5 +1,6 @@
 #include "server/dispatcher.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/types/span.h"
@@ -32,7 +33,8 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
 
 void Dispatcher::ScoreNow(ScoreTask& task) {
   const TimePoint start = clock_->Now();
-  task.times.queue_ns += Nanoseconds(start - task.arrived) - task.times.decode_ns;
+  const std::uint64_t waited = Nanoseconds(start - task.arrived);
+  task.times.queue_ns += waited - std::min(waited, task.times.decode_ns);
   if (task.cancelled.load(std::memory_order_relaxed)) {
     task.status = absl::CancelledError("cancelled before it was scored");
   } else if (start >= task.deadline) {
