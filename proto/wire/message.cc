@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "google/protobuf/io/coded_stream.h"
+
 namespace softloss::wire {
 namespace {
 
@@ -108,6 +110,14 @@ void PointBulk(const v1::StreamResponse& m, Bulk* bulk) {
   Point(m.gradient_row_scale(), &(*bulk)[kGradientRowScale]);
 }
 
+// As deep as protobuf would go, for which the header is a level down already.
+bool ParseHeader(const std::string& bytes, google::protobuf::MessageLite* header) {
+  google::protobuf::io::CodedInputStream input(
+      reinterpret_cast<const std::uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+  input.SetRecursionLimit(google::protobuf::io::CodedInputStream::GetDefaultRecursionLimit() - 1);
+  return header->ParseFromCodedStream(&input) && input.ConsumedEntireMessage();
+}
+
 google::protobuf::MessageLite* Header(v1::ScoreRequest* m) { return m->mutable_item(); }
 google::protobuf::MessageLite* Header(v1::StreamRequest* m) { return m->mutable_chunk(); }
 google::protobuf::MessageLite* Header(v1::ScoreResponse* m) { return m->mutable_result(); }
@@ -131,7 +141,7 @@ absl::Status ParseMessage(Fragments bytes, Parsed<Message>* out) {
     out->canonical &= out->bulk.fields[f - kFirstBulkField].empty();
   }
   if (out->canonical) {
-    if (Header(&out->message)->ParseFromString(header)) return absl::OkStatus();
+    if (ParseHeader(header, Header(&out->message))) return absl::OkStatus();
   } else {
     for (FragmentVector& field : out->bulk.fields) field.clear();
     if (out->message.ParseFromString(Flatten(bytes))) {
