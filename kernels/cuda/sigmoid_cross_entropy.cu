@@ -77,8 +77,9 @@ template <> struct StorageOf<DType::kBF16> { using type = __nv_bfloat16; };
 template <> struct StorageOf<DType::kU8> { using type = std::uint8_t; };
 
 template <typename Real, DType D>
-__device__ inline void LoadQuad(const void* p, const std::int64_t (&offset)[kVector], int n,
-                                bool together, DType dtype, Real (&out)[kVector]) {
+__device__ inline void LoadQuad(const void* p, const std::int64_t (&offset)[kVector],
+                                const bool (&present)[kVector], bool together, DType dtype,
+                                Real (&out)[kVector]) {
   if constexpr (D != kAnyDType) {
     using T = typename StorageOf<D>::type;
     const T* source = static_cast<const T*>(p) + offset[0];
@@ -91,7 +92,7 @@ __device__ inline void LoadQuad(const void* p, const std::int64_t (&offset)[kVec
   }
 #pragma unroll
   for (int j = 0; j < kVector; ++j) {
-    out[j] = j < n ? Load<Real, D>(p, offset[j], dtype) : Real{0};
+    out[j] = present[j] ? Load<Real, D>(p, offset[j], dtype) : Real{0};
   }
 }
 
@@ -142,9 +143,174 @@ __device__ inline Element<Real> CrossEntropy(Real x, Real positive, Real negativ
   return out;
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) SigmoidKernel(const Params p) {
+// Four elements of a thread.
+template <typename Real>
+struct Quartet {
+  Real x[kVector];
+  Real t[kVector];
+  std::int64_t offset[kVector];
+  bool present[kVector];
+  Place at[kVector];
+  bool together;  // all present and next to each other in memory
+};
+
+// What a thread adds up over its share of a leaf.
+struct Totals {
+  double loss = 0;
+  double weight = 0;
+  double square = 0;
+  int valid = 0;
+  Conditions conditions;
+};
+
+// A thread's work on one leaf. With kSimple there are no masks, no weights by row or class, no class
+// ids and no class lines, so an element's place does not matter.
+template <class T, bool kSimple>
+class LeafWorker {
+ public:
   using Real = typename T::Real;
+
+  __device__ LeafWorker(const Params& p, const DeviceSegment& s, std::int64_t begin)
+      : p_(p),
+        s_(s),
+        begin_(begin),
+        leaf_rows_(static_cast<int>(min(static_cast<std::int64_t>(p.leaf_rows), s.rows - begin))),
+        elements_((kSimple || p.class_last ? leaf_rows_ : p.leaf_rows) * p.classes),
+        smoothing_(s.label_smoothing),
+        pos_weight_(s.pos_weight_count == 1 ? s.pos_weight[0] : 1.0f) {}
+
+  // Quartets lane, lane + lanes, …; two at a time, so that their loads overlap.
+  __device__ void Run(int lane, int lanes, Totals* totals) const {
+    const std::int64_t step = static_cast<std::int64_t>(lanes) * kVector;
+    std::int64_t e = static_cast<std::int64_t>(lane) * kVector;
+    if constexpr (kSimple) {
+      for (; e + step < elements_; e += 2 * step) {
+        const Quartet<Real> first = LoadAt(e);
+        const Quartet<Real> second = LoadAt(e + step);
+        Score(first, totals);
+        Score(second, totals);
+      }
+    }
+    for (; e < elements_; e += step) Score(LoadAt(e), totals);
+  }
+
+ private:
+  __device__ Quartet<Real> LoadAt(std::int64_t e) const {
+    Quartet<Real> q;
+    int n = 0;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      if constexpr (kSimple) {
+        q.at[j] = {0, 0, begin_ * p_.classes + e + j};
+        q.present[j] = e + j < elements_;
+      } else {
+        q.at[j] = Locate(p_, s_.rows, begin_, e + j);
+        q.present[j] = e + j < elements_ && q.at[j].row < leaf_rows_;
+      }
+      q.offset[j] = q.at[j].offset;
+      n += q.present[j];
+    }
+    q.together =
+        n == kVector && (kSimple || p_.class_last || q.at[0].klass == q.at[kVector - 1].klass);
+    LoadQuad<Real, T::kPrediction>(s_.prediction, q.offset, q.present, q.together, p_.prediction,
+                                   q.x);
+    if (kSimple || !p_.class_ids) {
+      LoadQuad<Real, T::kLabel>(s_.label, q.offset, q.present, q.together, p_.label, q.t);
+    }
+    return q;
+  }
+
+  // Decodes element j's label and finds its row's weight. False if it does not count.
+  __device__ bool Counts(const Quartet<Real>& q, int j, Real* t, Real* row_weight) const {
+    if (!q.present[j]) return false;
+    *row_weight = 1;
+    *t = q.t[j];
+    if constexpr (!kSimple) {
+      const std::int64_t row = begin_ + q.at[j].row;
+      if (s_.mask != nullptr && s_.mask[row] == 0) return false;
+      if (s_.row_weight != nullptr) {
+        *row_weight = s_.row_weight[row];
+        if (!(*row_weight >= 0 && IsFinite(*row_weight))) {
+          ReportBadRow(row, &s_.counters->bad_row_weight);
+          return false;
+        }
+      }
+      if (p_.class_ids) {
+        const std::int64_t id = LoadId(s_.label, row, p_.label);
+        if (s_.has_ignore_index && id == s_.ignore_index) return false;
+        if (id < 0 || id >= p_.classes) {
+          ReportBadRow(row, &s_.counters->bad_label);
+          return false;
+        }
+        *t = id == q.at[j].klass ? 1 : 0;
+        return true;
+      }
+    }
+    *t = DecodeLabel(*t, p_.label == DType::kU8);
+    return !(s_.has_ignore_value && IsIgnored(*t, s_.ignore_value));
+  }
+
+  __device__ void Score(const Quartet<Real>& q, Totals* totals) const {
+    Real loss[kVector];
+    Real gradient[kVector];
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      loss[j] = 0;
+      gradient[j] = 0;
+      Real t, row_weight;
+      if (!Counts(q, j, &t, &row_weight)) continue;
+      ++totals->valid;
+      if (row_weight == 0) continue;
+      Real class_weight = 1;
+      Real pos_weight = pos_weight_;
+      if constexpr (!kSimple) {
+        if (s_.class_weight != nullptr) class_weight = s_.class_weight[q.at[j].klass];
+        if (s_.pos_weight_count > 1) pos_weight = s_.pos_weight[q.at[j].klass];
+      }
+      totals->weight += static_cast<double>(row_weight) * static_cast<double>(class_weight);
+      totals->conditions.nonfinite_predictions += !IsFinite(q.x[j]);
+      totals->conditions.nonfinite_labels += !IsFinite(t);
+      totals->conditions.out_of_range_labels += IsFinite(t) && (t < 0 || t > 1);
+
+      Real positive = t;
+      Real negative = Real{1} - t;
+      if (smoothing_ != 0) {
+        positive = Fma(Real{1} - smoothing_, positive, smoothing_ / 2);
+        negative = Fma(Real{1} - smoothing_, negative, smoothing_ / 2);
+      }
+      const Element<Real> element = CrossEntropy(q.x[j], positive, negative, pos_weight);
+      const Real scale = class_weight * row_weight;
+      // A zero weight drops an infinite loss, not a NaN.
+      loss[j] = scale == 0 && Abs(element.loss) == Infinity<Real>() ? 0 : element.loss * scale;
+      gradient[j] = element.gradient * scale;
+      totals->conditions.nonfinite_losses += !IsFinite(loss[j]);
+      totals->loss += static_cast<double>(loss[j]);
+      if (p_.has_gradient) {
+        const double g = gradient[j];
+        totals->square = Fma(g, g, totals->square);
+      }
+    }
+    if (p_.has_gradient) {
+      StoreQuad<Real, T::kGradient>(s_.gradient, q.offset, q.present, q.together, p_.gradient,
+                                    gradient);
+    }
+    if (s_.row_loss != nullptr) {
+      constexpr DType kRowLoss = std::is_same_v<Real, float> ? DType::kF32 : kAnyDType;
+      StoreQuad<Real, kRowLoss>(s_.row_loss, q.offset, q.present, q.together, DType::kF64, loss);
+    }
+  }
+
+  const Params& p_;
+  const DeviceSegment& s_;
+  const std::int64_t begin_;
+  const int leaf_rows_;
+  const std::int64_t elements_;
+  const Real smoothing_;
+  const Real pos_weight_;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads) SigmoidKernel(const __grid_constant__ Params p) {
   __shared__ double scratch[4 * kMaxWarps];
 
   const bool block_per_leaf = p.threads_per_leaf == kThreads;
@@ -154,134 +320,21 @@ __global__ void __launch_bounds__(kThreads) SigmoidKernel(const Params p) {
                           : static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarp) +
                                 threadIdx.x / kWarp;
   if (leaf >= p.leaves) return;  // whole warps only, and none waits for them
-
   const DeviceSegment& s = FindSegment(p.segments, p.count, leaf);
   leaf -= s.first_leaf;
-  const std::int64_t begin = leaf * p.leaf_rows;
-  const int leaf_rows = static_cast<int>(min(static_cast<std::int64_t>(p.leaf_rows),
-                                             s.rows - begin));
-  const std::int64_t elements =
-      p.class_last ? leaf_rows * p.classes : p.leaf_rows * p.classes;
-  const bool over_255 = p.label == DType::kU8;
-  const bool by_row = s.mask != nullptr || s.row_weight != nullptr || p.class_ids;
-  const bool by_class = s.class_weight != nullptr || s.pos_weight_count > 1 || p.class_ids;
-  const bool need_place = !p.class_last || by_row || by_class;
-  const Real smoothing = s.label_smoothing;
-  const Real pos_weight_all = s.pos_weight_count == 1 ? s.pos_weight[0] : 1.0f;
 
-  double loss_sum = 0;
-  double weight_sum = 0;
-  double square_sum = 0;
-  int valid_count = 0;
-  Conditions conditions;
-
-  const std::int64_t step = static_cast<std::int64_t>(p.threads_per_leaf) * kVector;
-  for (std::int64_t e0 = static_cast<std::int64_t>(lane) * kVector; e0 < elements; e0 += step) {
-    Place at[kVector];
-    std::int64_t offset[kVector];
-    bool present[kVector];
-    int n = 0;
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      if (need_place) {
-        at[j] = Locate(p, s.rows, begin, e0 + j);
-        present[j] = e0 + j < elements && at[j].row < leaf_rows;
-      } else {
-        at[j] = {0, 0, begin * p.classes + e0 + j};
-        present[j] = e0 + j < elements;
-      }
-      offset[j] = at[j].offset;
-      n += present[j];  // present elements come first: rows ascend within a line
-    }
-    const bool together =
-        n == kVector && (p.class_last || at[0].klass == at[kVector - 1].klass);
-
-    Real x[kVector];
-    Real t[kVector];
-    // A group that crosses class lines of a tile may have gaps: then one by one.
-    if (together || p.class_last) {
-      LoadQuad<Real, T::kPrediction>(s.prediction, offset, n, together, p.prediction, x);
-      if (!p.class_ids) {
-        LoadQuad<Real, T::kLabel>(s.label, offset, n, together, p.label, t);
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        x[j] = present[j] ? Load<Real, T::kPrediction>(s.prediction, offset[j], p.prediction) : 0;
-        t[j] = present[j] && !p.class_ids ? Load<Real, T::kLabel>(s.label, offset[j], p.label) : 0;
-      }
-    }
-
-    Real loss[kVector];
-    Real gradient[kVector];
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      loss[j] = 0;
-      gradient[j] = 0;
-      if (!present[j]) continue;
-      const std::int64_t row = begin + at[j].row;
-      if (s.mask != nullptr && s.mask[row] == 0) continue;
-      Real row_weight = 1;
-      if (s.row_weight != nullptr) {
-        row_weight = s.row_weight[row];
-        if (!(row_weight >= 0 && IsFinite(row_weight))) {
-          ReportBadRow(row, &s.counters->bad_row_weight);
-          continue;
-        }
-      }
-      if (p.class_ids) {
-        const std::int64_t id = LoadId(s.label, row, p.label);
-        if (s.has_ignore_index && id == s.ignore_index) continue;
-        if (id < 0 || id >= p.classes) {
-          ReportBadRow(row, &s.counters->bad_label);
-          continue;
-        }
-        t[j] = id == at[j].klass ? 1 : 0;
-      } else {
-        t[j] = DecodeLabel(t[j], over_255);
-      }
-      if (s.has_ignore_value && IsIgnored(t[j], s.ignore_value)) continue;
-      ++valid_count;
-      const Real class_weight =
-          s.class_weight != nullptr ? static_cast<Real>(s.class_weight[at[j].klass]) : Real{1};
-      if (row_weight == 0) continue;
-      weight_sum += static_cast<double>(row_weight) * static_cast<double>(class_weight);
-
-      conditions.nonfinite_predictions += !IsFinite(x[j]);
-      conditions.nonfinite_labels += !IsFinite(t[j]);
-      conditions.out_of_range_labels += IsFinite(t[j]) && (t[j] < 0 || t[j] > 1);
-
-      Real positive = t[j];
-      Real negative = Real{1} - t[j];
-      if (smoothing != 0) {
-        positive = Fma(Real{1} - smoothing, positive, smoothing / 2);
-        negative = Fma(Real{1} - smoothing, negative, smoothing / 2);
-      }
-      const Real pos_weight =
-          s.pos_weight_count > 1 ? static_cast<Real>(s.pos_weight[at[j].klass]) : pos_weight_all;
-      Element<Real> element = CrossEntropy(x[j], positive, negative, pos_weight);
-      const Real scale = class_weight * row_weight;
-      // A zero weight drops an infinite loss, not a NaN.
-      loss[j] = scale == 0 && Abs(element.loss) == Infinity<Real>() ? 0 : element.loss * scale;
-      gradient[j] = element.gradient * scale;
-      conditions.nonfinite_losses += !IsFinite(loss[j]);
-      loss_sum += static_cast<double>(loss[j]);
-      if (p.has_gradient) {
-        const double g = gradient[j];
-        square_sum = Fma(g, g, square_sum);
-      }
-    }
-    if (p.has_gradient) {
-      StoreQuad<Real, T::kGradient>(s.gradient, offset, present, together, p.gradient, gradient);
-    }
-    if (s.row_loss != nullptr) {
-      constexpr DType kRowLoss = std::is_same_v<Real, float> ? DType::kF32 : kAnyDType;
-      StoreQuad<Real, kRowLoss>(s.row_loss, offset, present, together, DType::kF64, loss);
-    }
+  Totals totals;
+  const bool simple = p.class_last && !p.class_ids && s.mask == nullptr &&
+                      s.row_weight == nullptr && s.class_weight == nullptr &&
+                      s.pos_weight_count <= 1;
+  if (simple) {
+    LeafWorker<T, true>(p, s, leaf * p.leaf_rows).Run(lane, p.threads_per_leaf, &totals);
+  } else {
+    LeafWorker<T, false>(p, s, leaf * p.leaf_rows).Run(lane, p.threads_per_leaf, &totals);
   }
 
-  AddConditions(conditions, s.counters);
-  double sums[4] = {loss_sum, weight_sum, square_sum, static_cast<double>(valid_count)};
+  AddConditions(totals.conditions, s.counters);
+  double sums[4] = {totals.loss, totals.weight, totals.square, static_cast<double>(totals.valid)};
   if (block_per_leaf) SumBlock(sums, scratch);
   else SumLanes(sums, kWarp);
   if (lane == 0) {
