@@ -1,0 +1,261 @@
+#include "kernels/plan.h"
+
+#include <limits>
+
+#include "absl/hash/hash_testing.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/status_matchers.h"
+
+namespace softloss {
+namespace {
+
+using testing::IsOk;
+using testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+
+LossSpec Softmax() {
+  LossSpec spec;
+  spec.loss = Loss::kSoftmaxCrossEntropy;
+  return spec;
+}
+
+ItemShape Item() {
+  ItemShape item;
+  item.shape = {2, 5, 3, 4};
+  item.class_axis = 1;
+  return item;
+}
+
+ItemShape ClassIds(DType dtype) {
+  ItemShape item = Item();
+  item.label = {.kind = LabelKind::kClassId, .dtype = dtype};
+  return item;
+}
+
+TEST(MakePlanTest, CountsBytesOfEveryTensor) {
+  ItemShape item = Item();
+  item.prediction = DType::kF16;
+  item.label.dtype = DType::kU8;
+  item.gradient = DType::kF32;
+  item.has_mask = item.has_row_weight = item.want_row_loss = true;
+  const ItemPlan plan = *MakePlan(item, Softmax());
+  EXPECT_EQ(plan.geometry, (Geometry{.outer = 2, .classes = 5, .inner = 12, .batch = 2}));
+  EXPECT_EQ(plan.key, (ScoreKey{.loss = Loss::kSoftmaxCrossEntropy,
+                                .prediction = DType::kF16,
+                                .label = {.dtype = DType::kU8},
+                                .gradient = DType::kF32,
+                                .classes = 5,
+                                .class_last = false}));
+  EXPECT_EQ(plan.leaf_rows, 256);
+  EXPECT_EQ(plan.prediction_row_bytes, 10);
+  EXPECT_EQ(plan.label_row_bytes, 5);
+  EXPECT_EQ(plan.mask_row_bytes, 1);
+  EXPECT_EQ(plan.weight_row_bytes, 4);
+  EXPECT_EQ(plan.gradient_row_bytes, 20);
+  EXPECT_EQ(plan.row_loss_row_bytes, 4);
+  EXPECT_EQ(plan.request_row_bytes(), 20);
+  EXPECT_EQ(plan.reply_row_bytes(), 24);
+}
+
+TEST(MakePlanTest, AbsentTensorsTakeNoBytes) {
+  const ItemPlan plan = *MakePlan(Item(), Softmax());
+  EXPECT_EQ(plan.request_row_bytes(), 5 * 4 + 5 * 4);
+  EXPECT_EQ(plan.reply_row_bytes(), 0);
+}
+
+TEST(MakePlanTest, SigmoidLossesHaveElementLossesAndDoublesStayDoubles) {
+  ItemShape item = Item();
+  item.prediction = DType::kF64;
+  item.want_row_loss = true;
+  const ItemPlan plan = *MakePlan(item, LossSpec());
+  EXPECT_EQ(plan.row_loss_dtype(), DType::kF64);
+  EXPECT_EQ(plan.row_loss_row_bytes, 5 * 8);
+}
+
+TEST(MakePlanTest, ClassIdsTakeOneValueARow) {
+  EXPECT_EQ(MakePlan(ClassIds(DType::kI64), Softmax())->label_row_bytes, 8);
+  EXPECT_EQ(MakePlan(ClassIds(DType::kI32), LossSpec())->label_row_bytes, 4);
+}
+
+TEST(MakePlanTest, RefusesDTypesThatDoNotFitTheTensor) {
+  ItemShape item = Item();
+  item.prediction = DType::kU8;
+  EXPECT_THAT(MakePlan(item, Softmax()),
+              StatusIs(kInvalid, AllOf(HasSubstr("prediction.dtype"), HasSubstr("uint8"))));
+  item = Item();
+  item.gradient = DType::kI32;
+  EXPECT_THAT(MakePlan(item, Softmax()),
+              StatusIs(kInvalid, AllOf(HasSubstr("gradient_dtype"), HasSubstr("int32"))));
+  item = Item();
+  item.label.dtype = DType::kI64;
+  EXPECT_THAT(MakePlan(item, Softmax()),
+              StatusIs(kInvalid, AllOf(HasSubstr("label.dtype"), HasSubstr("int64"))));
+  EXPECT_THAT(MakePlan(ClassIds(DType::kF32), Softmax()),
+              StatusIs(kInvalid, AllOf(HasSubstr("label.dtype"), HasSubstr("float32"))));
+  EXPECT_THAT(MakePlan(ClassIds(DType::kU8), Softmax()), StatusIs(kInvalid, HasSubstr("uint8")));
+  item = Item();
+  item.prediction = static_cast<DType>(0);
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("prediction.dtype")));
+}
+
+TEST(MakePlanTest, ClassAxisIsThereWhereItIsNeeded) {
+  ItemShape item = Item();
+  item.class_axis.reset();
+  EXPECT_THAT(MakePlan(item, LossSpec()), IsOk());
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("prediction.class_axis")));
+  ItemShape ids = ClassIds(DType::kI32);
+  ids.class_axis.reset();
+  EXPECT_THAT(MakePlan(ids, LossSpec()), StatusIs(kInvalid, HasSubstr("prediction.class_axis")));
+  item.class_axis = 4;
+  EXPECT_THAT(MakePlan(item, LossSpec()), StatusIs(kInvalid, HasSubstr("was 4")));
+}
+
+TEST(MakePlanTest, RowSumIsForBytesOverClasses) {
+  ItemShape item = Item();
+  item.label.scale = LabelScale::kRowSum;
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("label.scale")));
+  item.label.dtype = DType::kU8;
+  EXPECT_THAT(MakePlan(item, Softmax()), IsOk());
+  EXPECT_THAT(MakePlan(item, LossSpec()), StatusIs(kInvalid, HasSubstr("label.scale")));
+  ItemShape ids = ClassIds(DType::kI32);
+  ids.label.scale = LabelScale::kRowSum;
+  EXPECT_THAT(MakePlan(ids, Softmax()), StatusIs(kInvalid, HasSubstr("label.scale")));
+  item.label.scale = static_cast<LabelScale>(7);
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("was 7")));
+  item = Item();
+  item.label.kind = static_cast<LabelKind>(3);
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("label.kind")));
+}
+
+TEST(MakePlanTest, WeightsHaveOneValueAClass) {
+  LossSpec spec;
+  spec.class_weight = {1, 1, 1, 1};
+  EXPECT_THAT(MakePlan(Item(), spec),
+              StatusIs(kInvalid, AllOf(HasSubstr("class_weight"), HasSubstr("had 4"))));
+  spec.class_weight.push_back(1);
+  EXPECT_THAT(MakePlan(Item(), spec), IsOk());
+  for (std::size_t size : {1u, 5u}) {
+    spec.pos_weight.assign(size, 2);
+    EXPECT_THAT(MakePlan(Item(), spec), IsOk());
+  }
+  spec.pos_weight.assign(3, 2);
+  EXPECT_THAT(MakePlan(Item(), spec),
+              StatusIs(kInvalid, AllOf(HasSubstr("pos_weight"), HasSubstr("had 3"))));
+}
+
+TEST(MakePlanTest, IgnoringFitsTheLabels) {
+  LossSpec spec = Softmax();
+  spec.ignore_index = -1;
+  EXPECT_THAT(MakePlan(Item(), spec), StatusIs(kInvalid, HasSubstr("ignore_index")));
+  EXPECT_THAT(MakePlan(ClassIds(DType::kI32), spec), IsOk());
+  spec = Softmax();
+  spec.ignore_value = 255;
+  EXPECT_THAT(MakePlan(Item(), spec), IsOk());
+  EXPECT_THAT(MakePlan(ClassIds(DType::kI32), spec),
+              StatusIs(kInvalid, HasSubstr("ignore_value")));
+}
+
+TEST(MakePlanTest, RefusesShapesThatOverflow) {
+  ItemShape item = Item();
+  item.shape = {std::int64_t{1} << 31, std::int64_t{1} << 31, 4};
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("prediction.shape")));
+  // Fewer than 2^60 elements, but more than 2^63 bytes over all tensors.
+  item.shape = {(std::int64_t{1} << 59), 1};
+  item.prediction = item.label.dtype = DType::kF64;
+  item.gradient = DType::kF64;
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("2^63")));
+  // No rows, but a row would overflow.
+  item.shape = {0, std::numeric_limits<std::int64_t>::max()};
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("prediction.shape")));
+  item.shape = {2, -1, 3};
+  EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("negative")));
+}
+
+TEST(MakePlanTest, AcceptsEmptyBatches) {
+  ItemShape item = Item();
+  item.shape = {0, 5, 3};
+  const absl::StatusOr<ItemPlan> plan = MakePlan(item, Softmax());
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(plan->geometry.rows(), 0);
+  EXPECT_THAT(CheckChunk(*plan, 0, 0, {}), IsOk());
+}
+
+// 21 classes, 600 rows: leaves of 256.
+class CheckChunkTest : public ::testing::Test {
+ protected:
+  CheckChunkTest() {
+    ItemShape item;
+    item.shape = {600, 21};
+    item.class_axis = 1;
+    item.has_mask = true;
+    item.has_row_weight = true;
+    item.label.dtype = DType::kF16;
+    plan_ = *MakePlan(item, Softmax());
+  }
+  static ChunkSizes SizesOf(std::size_t rows) {
+    return {.prediction = rows * 84, .label = rows * 42, .mask = rows, .row_weight = rows * 4};
+  }
+  absl::Status Check(std::int64_t begin, std::int64_t rows) {
+    return CheckChunk(plan_, begin, rows, SizesOf(static_cast<std::size_t>(rows)));
+  }
+  ItemPlan plan_;
+};
+
+TEST_F(CheckChunkTest, AcceptsWholeLeavesAndTheEnd) {
+  EXPECT_THAT(Check(0, 600), IsOk());
+  EXPECT_THAT(Check(0, 256), IsOk());
+  EXPECT_THAT(Check(256, 256), IsOk());
+  EXPECT_THAT(Check(512, 88), IsOk());
+}
+
+TEST_F(CheckChunkTest, RefusesPartsOfLeavesAndRangesOutside) {
+  EXPECT_THAT(Check(0, 100), StatusIs(kInvalid, HasSubstr("chunk.rows")));
+  EXPECT_THAT(Check(100, 256), StatusIs(kInvalid, HasSubstr("chunk.row_begin")));
+  EXPECT_THAT(Check(512, 89), StatusIs(kInvalid, HasSubstr("was 89")));
+  EXPECT_THAT(Check(-256, 256), StatusIs(kInvalid, HasSubstr("was -256")));
+  EXPECT_THAT(Check(0, 0), StatusIs(kInvalid, HasSubstr("chunk.rows")));
+  EXPECT_THAT(Check(0, -256), StatusIs(kInvalid, HasSubstr("chunk.rows")));
+  EXPECT_THAT(Check(600, 1), StatusIs(kInvalid, HasSubstr("chunk.rows")));
+  EXPECT_THAT(Check(512, std::numeric_limits<std::int64_t>::max()),
+              StatusIs(kInvalid, HasSubstr("chunk.rows")));
+}
+
+TEST_F(CheckChunkTest, EveryTensorHasExactlyItsBytes) {
+  for (int delta : {-1, 1}) {
+    ChunkSizes sizes = SizesOf(256);
+    sizes.prediction += static_cast<std::size_t>(delta);
+    EXPECT_THAT(CheckChunk(plan_, 0, 256, sizes), StatusIs(kInvalid, HasSubstr("prediction:")));
+    sizes = SizesOf(256);
+    sizes.label += static_cast<std::size_t>(delta);
+    EXPECT_THAT(CheckChunk(plan_, 0, 256, sizes), StatusIs(kInvalid, HasSubstr("label:")));
+    sizes = SizesOf(256);
+    sizes.mask += static_cast<std::size_t>(delta);
+    EXPECT_THAT(CheckChunk(plan_, 0, 256, sizes), StatusIs(kInvalid, HasSubstr("mask:")));
+    sizes = SizesOf(256);
+    sizes.row_weight += static_cast<std::size_t>(delta);
+    EXPECT_THAT(CheckChunk(plan_, 0, 256, sizes), StatusIs(kInvalid, HasSubstr("row_weight:")));
+  }
+  plan_.mask_row_bytes = 0;
+  EXPECT_THAT(CheckChunk(plan_, 0, 256, SizesOf(256)), StatusIs(kInvalid, HasSubstr("mask:")));
+}
+
+TEST(ScoreKeyTest, HashesWhatItCompares) {
+  ScoreKey base;
+  std::vector<ScoreKey> keys(8, base);
+  keys[1].loss = Loss::kSoftmaxCrossEntropy;
+  keys[2].prediction = DType::kF16;
+  keys[3].label.dtype = DType::kU8;
+  keys[4].gradient = DType::kF32;
+  keys[5].classes = 7;
+  keys[6].class_last = false;
+  keys[7].label.scale = LabelScale::kRowSum;
+  EXPECT_TRUE(absl::VerifyTypeImplementsAbslHashCorrectly(keys));
+  for (std::size_t i = 1; i < keys.size(); ++i) EXPECT_FALSE(keys[i] == base) << i;
+}
+
+}  // namespace
+}  // namespace softloss
