@@ -184,8 +184,8 @@ def test_type_errors_name_the_argument(engine, arguments, options, words):
         ((F32, F32), {"class_weight": [1, 2], **SOFTMAX}, "class_weight", "2"),
         ((F32, F32), {"class_weight": [-1, 1, 1], **SOFTMAX}, "class_weight", "-1"),
         ((F32, F32), {"class_weight": [[1]], **SOFTMAX}, "class_weight.shape", "one dimension"),
-        ((F32, F32), {"pos_weight": 2.0, **SOFTMAX}, "pos_weight", ""),
-        ((np.float32(1), np.float32(1)), SOFTMAX, "prediction.class_axis", ""),
+        ((F32, F32), {"pos_weight": 2.0, **SOFTMAX}, "pos_weight", "sigmoid"),
+        ((np.float32(1), np.float32(1)), SOFTMAX, "prediction.class_axis", "class_axis"),
     ],
 )
 def test_value_errors_name_field_rule_and_value(engine, arguments, options, field, words):

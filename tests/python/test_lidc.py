@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from formulas import assert_matches, sigmoid_cross_entropy, softmax_cross_entropy
 from scipy.ndimage import gaussian_filter
+from scipy.special import xlog1py, xlogy
 
 
 @pytest.fixture(scope="session")
 def pixels(reader_masks):
-    """Soft labels of 400 slices in {0, .25, .5, .75, 1}, and logits: one reader's, blurred."""
-    masks = reader_masks[::16][:400]
+    """Soft labels of 150 slices in {0, .25, .5, .75, 1}, and logits: one reader's, blurred."""
+    masks = reader_masks[::40][:150]
     labels = masks.mean(1, dtype=np.float32)
     assert set(np.unique(labels)) == {0, 0.25, 0.5, 0.75, 1}
     blurred = gaussian_filter(masks[:, 0].astype(np.float32), (0, 2, 2))
@@ -22,7 +23,7 @@ def test_pixels(any_engine, pixels):
     logits, labels = pixels
     result = any_engine.score(logits, labels, row_loss=True)
     assert_matches(result, sigmoid_cross_entropy(logits, labels), prediction="float32")
-    assert result.valid_count == 400 * 64 * 64
+    assert result.valid_count == 150 * 64 * 64
     assert result.conditions.clean
 
 
@@ -35,11 +36,10 @@ def test_masks_as_bytes(any_engine, pixels):
 
 def test_loss_is_least_where_the_readers_are(any_engine, reader_masks):
     """The mean label minimises the mean loss, so the loss there is the readers' entropy."""
-    labels = reader_masks[:500].mean(1, dtype=np.float64)
+    labels = reader_masks[:100].mean(1, dtype=np.float64)
     with np.errstate(divide="ignore"):
         logits = np.log(labels) - np.log1p(-labels)
-        entropy = -np.where((labels > 0) & (labels < 1), labels * np.log(labels), 0)
-        entropy -= np.where((labels > 0) & (labels < 1), (1 - labels) * np.log1p(-labels), 0)
+    entropy = -xlogy(labels, labels) - xlog1py(1 - labels, -labels)
     result = any_engine.score(logits, labels, gradient="float64")
     assert result.loss == pytest.approx(entropy.mean(), rel=1e-12)
     assert np.abs(result.gradient).max() < 1e-15

@@ -41,6 +41,7 @@ void BindTotals(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_softloss, m) {
+  nb::set_leak_warnings(false);  // callers may well hold results until the interpreter ends
   m.attr("__version__") = SOFTLOSS_VERSION;
   BindArrays(m);
   BindRequest(m);
