@@ -20,7 +20,7 @@ enum class Loss : std::uint8_t {
   kSigmoidCrossEntropy = 1,
   // A row: Σ t·(m - x) + S·ln d, with m = max x, d = Σ e^(x-m), S = Σ t. Gradient S·p - t. Label
   // smoothing and class weights change t first. Source: torch `CrossEntropyLoss` (probabilities).
-  // Gradient error scale: max(|S|, max |t|) after smoothing and weights.
+  // Gradient error scale: Σ |t| after smoothing and weights, which is S where no label is negative.
   kSoftmaxCrossEntropy = 2,
 };
 

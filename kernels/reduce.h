@@ -24,7 +24,8 @@ struct ItemTotals {
 double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::* member);
 
 // `leaves` are all of the item's, in order; `tally` is the sum of its segments'.
-// INVALID_ARGUMENT under LabelCheck::kStrict when a label was out of range or unnormalised.
+// INVALID_ARGUMENT under LabelCheck::kStrict when a label was out of range, not finite or
+// unnormalised.
 absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const Geometry& geometry,
                                   absl::Span<const LeafSum> leaves, const Tally& tally);
 

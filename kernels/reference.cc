@@ -86,11 +86,11 @@ void ScoreSoftmaxRow(absl::Span<const Real> x, absl::Span<const Real> t, Real ro
   std::size_t argmax = 0;
   bool is_nan = false;
   Real label_sum = 0;
-  Real label_max = 0;
+  Real label_size = 0;
   for (std::size_t c = 0; c < classes; ++c) {
     is_nan |= std::isnan(x[c]) || std::isnan(t[c]);
     label_sum += t[c];
-    label_max = std::max(label_max, std::fabs(t[c]));
+    label_size += std::fabs(t[c]);
     if (x[c] > max) {
       max = x[c];
       argmax = c;
@@ -115,7 +115,7 @@ void ScoreSoftmaxRow(absl::Span<const Real> x, absl::Span<const Real> t, Real ro
     terms += std::fabs(term);
     const Real p = std::exp(x[c] - max) / (1 + others);
     row->gradient[c] = row_weight * (label_sum * p - t[c]);
-    row->gradient_scale[c] = row_weight * std::max(std::fabs(label_sum), label_max);
+    row->gradient_scale[c] = row_weight * label_size;
   }
   row->loss[0] = row_weight * loss;
   row->terms[0] = row_weight * terms;

@@ -185,12 +185,12 @@ TEST_P(BackendEdgeTest, RowsThatDoNotCountHideTheirContents) {
           rows.weight[r] = 0;
         }
       }
-      const ScoreCase c = CaseOf(Shape(classes, class_last, dtype), Spec(loss), rows.x, rows.t,
-                                 rows.mask, rows.weight);
-      const ScoreOutcome outcome = ScoreAlone(backend(), c);
-      ExpectMatches(c, outcome);
+      const ScoreCase hidden = CaseOf(Shape(classes, class_last, dtype), Spec(loss), rows.x, rows.t,
+                                      rows.mask, rows.weight);
+      const ScoreOutcome outcome = ScoreAlone(backend(), hidden);
+      ExpectMatches(hidden, outcome);
       const std::vector<double> gradient =
-          ToRowOrder(c.plan.geometry, Decode(dtype, outcome.gradient));
+          ToRowOrder(hidden.plan.geometry, Decode(dtype, outcome.gradient));
       for (std::size_t r = 0; r < kRows; r += 3) {
         for (std::size_t c = 0; c < classes; ++c) EXPECT_EQ(gradient[r * classes + c], 0);
       }
