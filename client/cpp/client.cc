@@ -73,8 +73,9 @@ class Client::Impl {
 
   void Submit(ScoreRequest request, Callback done) {
     absl::StatusOr<std::shared_ptr<Pending>> pending =
-        Pending::Make(std::move(request), done, Clock::now());
+        Pending::Make(std::move(request), Clock::now());
     if (!pending.ok()) return done(internal::FromCheck(pending.status()));
+    (*pending)->done = std::move(done);
     (*std::min_element(lanes_.begin(), lanes_.end(), [](auto& a, auto& b) {
       return a->load() < b->load();
     }))->Submit(*std::move(pending));

@@ -57,7 +57,7 @@ class Reader {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request, Client::Callback done,
+absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request,
                                                        Clock::time_point now) {
   if (absl::Status s = Validate(request.spec); !s.ok()) return s;
   absl::StatusOr<ItemPlan> plan = MakePlan(request.item, request.spec);
@@ -67,7 +67,6 @@ absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request, Cli
   p->plan_ = *std::move(plan);
   p->request_ = std::move(request);
   if (absl::Status s = p->CheckPointers(); !s.ok()) return s;
-  p->done = std::move(done);
   p->spec_ = Serialize(p->request_.spec);
   ToProto(p->request_.item, &p->item_);
   p->item_.set_required_numerics_id(p->request_.required_numerics_id);

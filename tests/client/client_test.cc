@@ -187,9 +187,9 @@ TEST_F(ClientTest, AnswersEveryThreadOnce) {
   constexpr int kThreads = 4;
   constexpr int kRequests = 100;
   FakeLimits limits;
-  limits.credit_bytes = 60000;
+  limits.credit_bytes = 100000;
   limits.credit_items = 16;
-  limits.max_chunk_bytes = 16384;
+  limits.max_chunk_bytes = 32768;
   StartServer(limits);
   ClientOptions options = QuickOptions();
   options.channels = 3;

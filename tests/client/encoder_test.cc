@@ -34,7 +34,7 @@ TEST(EncoderTest, EqualsProtobufByteForByte) {
     v1::StreamRequest want;
     want.mutable_chunk()->set_id(random.Bits());
     want.mutable_chunk()->set_rows(random.Int(0, 1000));
-    want.mutable_chunk()->mutable_item()->set_run_id(text());
+    want.mutable_chunk()->mutable_item()->set_request_key(text());
     want.set_prediction(text());
     want.set_label(text());
     want.set_mask(text());
