@@ -1,0 +1,85 @@
+// The backend "cpu": SIMD kernels, chosen for the processor at run time.
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "absl/container/inlined_vector.h"
+#include "hwy/highway.h"
+#include "hwy/targets.h"
+#include "kernels/backends.h"
+#include "kernels/cpu/scorer.h"
+#include "kernels/cpu/target.h"
+#include "kernels/row_semantics.h"
+
+namespace softloss {
+namespace cpu {
+
+absl::Status ScoreLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
+                         std::int64_t leaf_end, Scratch& scratch, Tally& tally) {
+  const bool wide = key.prediction == DType::kF64;
+  const auto score = IsElementwise(key.loss)
+                         ? (wide ? ScoreSigmoidLeaves<double> : ScoreSigmoidLeaves<float>)
+                         : (wide ? ScoreSoftmaxLeaves<double> : ScoreSoftmaxLeaves<float>);
+  return score(key, segment, leaf_begin, leaf_end, scratch, tally);
+}
+
+}  // namespace cpu
+
+namespace {
+
+// Elements that are worth handing to another thread.
+constexpr std::int64_t kTaskElements = 1 << 17;
+
+// Some leaves of a segment.
+struct Task {
+  Segment* segment = nullptr;
+  std::int64_t leaf_begin = 0;
+  std::int64_t leaf_end = 0;
+  Tally tally;
+  absl::Status status;
+};
+
+void Run(const ScoreKey& key, Task& task) {
+  thread_local cpu::Scratch scratch;
+  task.status = cpu::ScoreLeaves(key, *task.segment, task.leaf_begin, task.leaf_end, scratch,
+                                 task.tally);
+}
+
+class CpuBackend final : public Backend {
+ public:
+  std::string_view name() const override { return "cpu"; }
+  std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
+  absl::Status Supports(const ScoreKey&) const override { return absl::OkStatus(); }
+
+  absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {
+    const std::int64_t leaf_elements = LeafRows(key.classes) * key.classes;
+    const std::int64_t task_leaves =
+        executor.concurrency() == 1 ? std::int64_t{1} << 62
+                                    : std::max<std::int64_t>(1, kTaskElements / leaf_elements);
+    absl::InlinedVector<Task, 8> tasks;
+    for (Segment& segment : batch) {
+      segment.tally = Tally();
+      segment.status = absl::OkStatus();
+      const auto leaves = static_cast<std::int64_t>(segment.leaves.size());
+      for (std::int64_t begin = 0; begin < leaves;) {
+        const std::int64_t end = begin + std::min(task_leaves, leaves - begin);
+        tasks.push_back({&segment, begin, end, {}, {}});
+        begin = end;
+      }
+    }
+    executor.ParallelFor(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
+      Run(key, tasks[static_cast<std::size_t>(i)]);
+    });
+    for (Task& task : tasks) {  // in the order of rows: the first error stands
+      task.segment->tally += task.tally;
+      if (task.segment->status.ok()) task.segment->status = std::move(task.status);
+    }
+    return absl::OkStatus();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> MakeCpuBackend() { return std::make_unique<CpuBackend>(); }
+
+}  // namespace softloss

@@ -1,0 +1,26 @@
+// The scalar path, for rows and elements that hold NaN, infinities or huge numbers: the edge cases
+// of the losses, written out. Computes in double.
+#pragma once
+
+#include <cstddef>
+
+namespace softloss::cpu {
+
+// Logits and targets of at least these magnitudes are left to this path: below them no product or
+// sum of the vector code overflows, even in fp32.
+inline constexpr double kExactLogit = 0x1p60;
+inline constexpr double kExactLabel = 0x1p40;
+
+struct ExactElement {
+  double loss = 0;
+  double gradient = 0;
+};
+
+// Without the weight. `t` is smoothed.
+ExactElement ExactSigmoid(double x, double t, double pos_weight);
+
+// A row's loss, without the row weight; its gradient to `gradient` [classes], which may be `x`.
+// `t` has been renormalised, smoothed and weighted.
+double ExactSoftmax(const double* x, const double* t, std::size_t classes, double* gradient);
+
+}  // namespace softloss::cpu

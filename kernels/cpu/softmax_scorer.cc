@@ -1,0 +1,357 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "kernels/cpu/exact.h"
+#include "kernels/cpu/scorer.h"
+#include "kernels/cpu/segment_io.h"
+#include "kernels/cpu/softmax_columns.h"
+#include "kernels/cpu/softmax_rows.h"
+#include "kernels/cpu/transpose.h"
+#include "kernels/row_semantics.h"
+
+namespace softloss::cpu {
+namespace {
+
+// Up to so many classes, rows are turned into columns: a row would fill few vectors.
+constexpr std::size_t kMaxTransposedClasses = 64;
+// Tiles have more classes than this only with leaves of less than a SIMD vector of rows.
+constexpr std::size_t kMaxTileClasses = 1024;
+constexpr std::size_t kMaxLeafRows = 256;
+
+bool UsesColumns(const ScoreKey& key) {
+  const auto classes = static_cast<std::size_t>(key.classes);
+  return classes <= (key.class_last ? kMaxTransposedClasses : kMaxTileClasses);
+}
+
+// Rows whose logits and labels stay in the L1 cache between the passes.
+std::size_t ColumnRows(std::size_t classes) {
+  std::size_t rows = kMaxLeafRows;
+  while (rows > 32 && rows * classes > 3072) rows /= 2;
+  return rows;
+}
+
+template <typename T>
+class SoftmaxScorer {
+ public:
+  SoftmaxScorer(const ScoreKey& key, const Segment& segment, Scratch& scratch, Tally& tally)
+      : io_(key, segment, scratch),
+        scratch_(scratch),
+        tally_(tally),
+        classes_(static_cast<std::size_t>(key.classes)),
+        dense_(key.label.kind == LabelKind::kDense),
+        tolerance_(dense_ ? NormalizationTolerance(key.label, key.classes)
+                          : std::numeric_limits<double>::infinity()) {
+    const LossSpec& spec = *segment.spec;
+    transform_.row_sum = key.label.dtype == DType::kU8 && key.label.scale == LabelScale::kRowSum;
+    transform_.renormalize = dense_ && spec.label_check == LabelCheck::kRenormalize;
+    transform_.smoothing = spec.label_smoothing;
+    // An ignore value that the type of computation cannot hold equals no label.
+    if (spec.ignore_value.has_value()) {
+      ignore_ = static_cast<T>(*spec.ignore_value);
+      if (std::isnan(*spec.ignore_value) || static_cast<double>(ignore_) == *spec.ignore_value) {
+        transform_.ignore = &ignore_;
+      }
+    }
+    if (!spec.class_weight.empty()) {
+      T* weight = scratch.class_weight.Get<T>(classes_);
+      std::copy(spec.class_weight.begin(), spec.class_weight.end(), weight);
+      transform_.class_weight = weight;
+    }
+    transforms_ = transform_.row_sum || transform_.renormalize || transform_.smoothing > 0 ||
+                  transform_.ignore != nullptr || transform_.class_weight != nullptr;
+
+    T* arrays = scratch.rows.Get<T>(9 * kMaxLeafRows);
+    const auto next = [&] { return std::exchange(arrays, arrays + kMaxLeafRows); };
+    rows_ = {next(), next(), next(), next(), next(), next()};
+    dot_ = next();
+    scored_sum_ = next();
+    others_ = next();
+    ids_ = scratch.ids.Get<std::int64_t>(kMaxLeafRows);
+  }
+
+  absl::Status ScoreLeaf(std::int64_t row, std::size_t n, LeafSum& sum) {
+    if (absl::Status status = io_.ReadRows(row, n, rows_.row_weight, ids_); !status.ok()) {
+      return status;
+    }
+    sum = LeafSum();
+    if (UsesColumns(io_.key())) {
+      const std::size_t step = ColumnRows(classes_);
+      for (std::size_t i = 0; i < n; i += step) {
+        ScoreColumns(row + static_cast<std::int64_t>(i), i, std::min(step, n - i), sum);
+      }
+    } else {
+      std::fill_n(rows_.gradient_square, kMaxLeafRows, T(0));
+      for (std::size_t i = 0; i < n; ++i) ScoreRow(row + static_cast<std::int64_t>(i), i, sum);
+      FinishLosses(n, rows_, dot_, scored_sum_, others_);
+    }
+    SumRows(n, rows_, tolerance_, sum, tally_);
+    if (io_.wants_row_loss()) io_.WriteRowLoss(row, n, rows_.loss);
+    return absl::OkStatus();
+  }
+
+ private:
+  using Block = SoftmaxColumns<T>;
+
+  std::int64_t Element(std::int64_t row, std::size_t c) const {
+    const auto cls = static_cast<std::int64_t>(c);
+    return io_.key().class_last ? row * io_.key().classes + cls : cls * io_.segment().rows + row;
+  }
+
+  // Rows [row, row + n), entries [begin, begin + n) of the leaf's arrays, as columns.
+  void ScoreColumns(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
+    Block block;
+    block.classes = classes_;
+    block.rows = n;
+    block.stride = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum;
+    block.x = scratch_.x.template Get<T>(classes_ * block.stride);
+    block.t = scratch_.t.template Get<T>(classes_ * block.stride);
+    block.gradient = io_.wants_gradient();
+    block.check_labels = !transforms_;
+    LoadColumns(row, block, block.x,
+                [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
+    if (dense_) {
+      LoadColumns(row, block, block.t,
+                  [&](std::int64_t at, std::size_t m, T* to) { return io_.Labels(at, m, to); });
+    } else {
+      std::fill_n(block.t, classes_ * block.stride, T(0));
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::int64_t id = ids_[begin + i];
+        if (id >= 0) block.t[static_cast<std::size_t>(id) * block.stride + i] = 1;
+      }
+    }
+    const RowArrays<T> rows = rows_.From(begin);
+    bool unusual = transforms_ && TransformLabels(transform_, block, rows);
+    unusual |= ScoreSoftmaxColumns(block, rows);
+    if (!block.gradient) std::fill_n(rows.gradient_square, block.stride, T(0));
+    if (unusual) {
+      for (std::size_t i = 0; i < n; ++i) {
+        if (rows.unusual[i] == 0 || !(rows.row_weight[i] > 0)) continue;
+        const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i, true, sum);
+        if (gradient == nullptr) continue;
+        rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * exact_loss_);
+        for (std::size_t c = 0; c < classes_; ++c) {
+          block.x[c * block.stride + i] = static_cast<T>(gradient[c]);
+        }
+      }
+    }
+    if (block.gradient) StoreColumns(row, block);
+  }
+
+  template <class Read>
+  void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
+    if (io_.key().class_last) {
+      const std::size_t elements = block.rows * classes_;
+      T* decoded = scratch_.decoded.template Get<T>(elements);
+      RowsToColumns(read(Element(row, 0), elements, decoded), block.rows, classes_, to,
+                    block.stride);
+      return;
+    }
+    for (std::size_t c = 0; c < classes_; ++c) {
+      T* line = to + c * block.stride;
+      const T* from = read(Element(row, c), block.rows, line);
+      if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
+    }
+  }
+
+  void StoreColumns(std::int64_t row, const Block& block) {
+    if (io_.key().class_last) {
+      const std::size_t elements = block.rows * classes_;
+      T* place = io_.GradientPlace(Element(row, 0), elements,
+                                   scratch_.decoded.template Get<T>(elements));
+      ColumnsToRows(block.x, block.stride, block.rows, classes_, place);
+      io_.WriteGradient(Element(row, 0), elements, place);
+      return;
+    }
+    for (std::size_t c = 0; c < classes_; ++c) {
+      io_.WriteGradient(Element(row, c), block.rows, block.x + c * block.stride);
+    }
+  }
+
+  // Row `row`, entry `i` of the leaf's arrays, on its own. Fills dot_, scored_sum_ and others_.
+  void ScoreRow(std::int64_t row, std::size_t i, LeafSum& sum) {
+    dot_[i] = scored_sum_[i] = others_[i] = 0;
+    rows_.label_sum[i] = 1;
+    rows_.class_weighted[i] = 0;
+    const bool class_last = io_.key().class_last;
+    T* const gradient_scratch = scratch_.g.template Get<T>(classes_);
+    T* gradient = nullptr;
+    if (io_.wants_gradient()) {
+      gradient = class_last ? io_.GradientPlace(Element(row, 0), classes_, gradient_scratch)
+                            : gradient_scratch;
+    }
+
+    SoftmaxRow<T> in;
+    in.classes = classes_;
+    in.row_weight = rows_.row_weight[i];
+    in.gradient = gradient;
+    bool in_range = true;
+    if (in.row_weight >= 0 && dense_ && (in.row_weight > 0 || transform_.ignore != nullptr)) {
+      in_range = ReadLabelRow(row, i, in);
+      in.row_weight = rows_.row_weight[i];
+    }
+    if (in.row_weight > 0) {
+      if (!dense_) {
+        in.id = ids_[i];
+        const T weight = transform_.class_weight ? transform_.class_weight[in.id] : T(1);
+        rows_.class_weighted[i] = in.id_weight = weight;
+        if (transform_.smoothing > 0) {
+          T* t = scratch_.t.template Get<T>(classes_);
+          std::fill_n(t, classes_, T(0));
+          t[in.id] = 1;
+          TransformLabelRow(transform_, t, classes_);
+          in.t = t;
+        }
+      }
+      T* x = scratch_.x.template Get<T>(classes_);
+      if (class_last) {
+        in.x = io_.Predictions(Element(row, 0), classes_, x);
+      } else {
+        io_.StridedPredictions(row, io_.segment().rows, classes_, x);
+        in.x = x;
+      }
+      const SoftmaxRowResult<T> result = ScoreSoftmaxRow(in);
+      dot_[i] = result.dot;
+      scored_sum_[i] = result.label_sum;
+      others_[i] = result.others;
+      rows_.gradient_square[i] = result.gradient_square;
+      if (dense_ && !transforms_) {
+        rows_.label_sum[i] = rows_.class_weighted[i] = result.label_sum;
+        in_range = result.in_range;
+      }
+      if (!result.usable || !in_range) RepairRow(row, i, result.usable, gradient, sum);
+    } else if (gradient != nullptr) {
+      std::fill_n(reinterpret_cast<std::byte*>(gradient), classes_ * sizeof(T), std::byte{0});
+    }
+    if (gradient == nullptr) return;
+    if (class_last) {
+      io_.WriteGradient(Element(row, 0), classes_, gradient);
+    } else {
+      io_.WriteStridedGradient(row, io_.segment().rows, classes_, gradient);
+    }
+  }
+
+  // Gives `in` its dense labels; false if one is out of range.
+  bool ReadLabelRow(std::int64_t row, std::size_t i, SoftmaxRow<T>& in) {
+    T* t = scratch_.t.template Get<T>(classes_);
+    if (io_.key().class_last) {
+      in.t = io_.Labels(Element(row, 0), classes_, t);
+    } else {
+      io_.StridedLabels(row, io_.segment().rows, classes_, t);
+      in.t = t;
+    }
+    if (!transforms_) return true;
+    if (in.t != t) std::memcpy(t, in.t, classes_ * sizeof(T));
+    in.t = t;
+    const LabelRowResult<T> labels = TransformLabelRow(transform_, t, classes_);
+    if (labels.ignored) rows_.row_weight[i] = -1;
+    rows_.label_sum[i] = labels.label_sum;
+    rows_.class_weighted[i] = labels.class_weighted;
+    return labels.in_range;
+  }
+
+  void RepairRow(std::int64_t row, std::size_t i, bool usable, T* gradient, LeafSum& sum) {
+    const double* exact = Examine(row, i, usable, sum);
+    if (exact == nullptr) return;
+    dot_[i] = static_cast<T>(exact_loss_);
+    scored_sum_[i] = others_[i] = 0;
+    if (gradient == nullptr) return;
+    for (std::size_t c = 0; c < classes_; ++c) {
+      const T g = static_cast<T>(exact[c]);
+      std::memcpy(reinterpret_cast<std::byte*>(gradient) + c * sizeof(T), &g, sizeof(T));
+    }
+  }
+
+  // A row that the vector code found unusual, from its source: counts what it holds. If that code
+  // does not score such rows, or said so (`usable`), sets exact_loss_ (without the row weight), adds
+  // Σ g² to `sum`, and returns the gradient [classes], with the row weight; else null.
+  const double* Examine(std::int64_t row, std::size_t i, bool usable, LeafSum& sum) {
+    double* const x = scratch_.exact.template Get<double>(2 * classes_);
+    double* const t = x + classes_;
+    T* const decoded = scratch_.exact_decoded.template Get<T>(classes_);
+    const std::int64_t stride = io_.key().class_last ? 1 : io_.segment().rows;
+    io_.StridedPredictions(Element(row, 0), stride, classes_, decoded);
+    std::copy_n(decoded, classes_, x);
+    if (dense_) {
+      io_.StridedLabels(Element(row, 0), stride, classes_, decoded);
+      std::copy_n(decoded, classes_, t);
+    } else {
+      std::fill_n(t, classes_, 0.0);
+      t[ids_[i]] = 1;
+    }
+    double label_sum = 0;
+    if (transform_.row_sum) {
+      for (std::size_t c = 0; c < classes_; ++c) label_sum += t[c];
+      const double divisor = std::max(label_sum, 1.0);
+      for (std::size_t c = 0; c < classes_; ++c) t[c] /= divisor;
+      label_sum = 0;
+    }
+    for (std::size_t c = 0; c < classes_; ++c) {
+      label_sum += t[c];
+      const bool finite_x = std::isfinite(x[c]), finite_t = std::isfinite(t[c]);
+      tally_.nonfinite_predictions += !finite_x;
+      tally_.nonfinite_labels += !finite_t;
+      tally_.out_of_range_labels += finite_t && (t[c] < 0 || t[c] > 1);
+    }
+    const bool renormalize = transform_.renormalize && label_sum != 0;
+    const double smoothing = static_cast<double>(transform_.smoothing);
+    for (std::size_t c = 0; c < classes_; ++c) {
+      if (renormalize) t[c] /= label_sum;
+      if (smoothing > 0) t[c] = (1 - smoothing) * t[c] + smoothing / static_cast<double>(classes_);
+      if (transform_.class_weight) t[c] *= static_cast<double>(transform_.class_weight[c]);
+      usable &= std::fabs(x[c]) < kExactLogit && std::fabs(t[c]) < kExactLabel;
+    }
+    if (usable) return nullptr;
+    exact_loss_ = ExactSoftmax(x, t, classes_, x);
+    const double weight = static_cast<double>(rows_.row_weight[i]);
+    for (std::size_t c = 0; c < classes_; ++c) {
+      x[c] *= weight;
+      if (io_.wants_gradient()) sum.gradient_square += x[c] * x[c];
+    }
+    rows_.gradient_square[i] = 0;
+    return x;
+  }
+
+  SegmentIo<T> io_;
+  Scratch& scratch_;
+  Tally& tally_;
+  const std::size_t classes_;
+  const bool dense_;
+  const double tolerance_;
+  LabelTransform<T> transform_;
+  bool transforms_ = false;
+  T ignore_ = 0;
+  RowArrays<T> rows_;
+  T* dot_ = nullptr;
+  T* scored_sum_ = nullptr;
+  T* others_ = nullptr;
+  std::int64_t* ids_ = nullptr;
+  double exact_loss_ = 0;
+};
+
+}  // namespace
+
+template <typename T>
+absl::Status ScoreSoftmaxLeaves(const ScoreKey& key, const Segment& segment,
+                                std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,
+                                Tally& tally) {
+  SoftmaxScorer<T> scorer(key, segment, scratch, tally);
+  const std::int64_t leaf_rows = LeafRows(key.classes);
+  for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
+    const std::int64_t row = leaf * leaf_rows;
+    const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
+    absl::Status status =
+        scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+template absl::Status ScoreSoftmaxLeaves<float>(const ScoreKey&, const Segment&, std::int64_t,
+                                                std::int64_t, Scratch&, Tally&);
+template absl::Status ScoreSoftmaxLeaves<double>(const ScoreKey&, const Segment&, std::int64_t,
+                                                 std::int64_t, Scratch&, Tally&);
+
+}  // namespace softloss::cpu

@@ -1,0 +1,113 @@
+// The backend "cpu" on every SIMD target that this machine can run, not only on its best one.
+#include <cctype>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "hwy/highway.h"
+#include "hwy/targets.h"
+#include "kernels/backends.h"
+#include "tests/testing/score_case.h"
+#include "tests/testing/score_expectation.h"
+
+namespace softloss::testing {
+namespace {
+
+class CpuTargetsTest : public ::testing::TestWithParam<std::int64_t> {
+ protected:
+  void SetUp() override { Choose(GetParam()); }
+  void TearDown() override { Choose(0); }
+
+  // 0 is the machine's own choice.
+  static void Choose(std::int64_t target) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  }
+
+  // Against the oracle, and the same bits in pieces and chunks.
+  void Check(const ItemShape& item, const LossSpec& spec, const RandomStyle& style = {}) {
+    const ScoreCase c = RandomCase(item, spec, style, random_);
+    const ScoreOutcome outcome = ScoreAlone(*backend_, c);
+    ExpectMatches(c, outcome);
+    const ScoreOutcome pieces = ScoreAlone(
+        *backend_, c, {.chunk_leaves = 1, .pieces = {.max_size = 333, .misalign = 3}});
+    EXPECT_EQ(pieces.BitDifference(outcome), "") << c.Describe();
+  }
+
+  std::unique_ptr<Backend> backend_ = MakeCpuBackend();
+  Random random_{9};
+};
+
+ItemShape Shape(std::int64_t rows, std::int64_t classes, bool class_last) {
+  ItemShape item;
+  item.shape = class_last ? std::vector{rows, classes} : std::vector{classes, rows};
+  item.class_axis = class_last ? 1 : 0;
+  item.gradient = DType::kF32;
+  item.want_row_loss = true;
+  return item;
+}
+
+TEST_P(CpuTargetsTest, NumericsIdNamesTheTarget) {
+  std::string name = hwy::TargetName(GetParam());
+  for (char& c : name) c = static_cast<char>(std::tolower(c));
+  EXPECT_EQ(backend_->numerics_id().rfind("cpu-" + name + "-", 0), 0u) << backend_->numerics_id();
+}
+
+TEST_P(CpuTargetsTest, SizesAndLayouts) {
+  for (std::int64_t classes : {1, 2, 3, 4, 5, 8, 10, 16, 21, 63, 64, 65, 71, 80, 257, 1000, 2100}) {
+    for (std::int64_t rows : {1, 5, 64, 300}) {
+      if (rows * classes > 40000) continue;
+      for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
+        for (bool class_last : {true, false}) {
+          LossSpec spec;
+          spec.loss = loss;
+          ItemShape item = Shape(rows, classes, class_last);
+          Check(item, spec, {.labels = classes % 2 ? LabelStyle::kOneHot : LabelStyle::kNormalized,
+                             .logit_deviation = 12});
+          item.has_mask = item.has_row_weight = true;
+          item.label = {.kind = LabelKind::kClassId, .dtype = DType::kI32};
+          Check(item, spec);
+        }
+      }
+    }
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(CpuTargetsTest, DTypesAndOptions) {
+  for (DType prediction : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
+    for (DType label : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kU8}) {
+      for (DType gradient : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
+        for (std::int64_t classes : {6, 99}) {
+          for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
+            ItemShape item = Shape(33, classes, classes == 6);
+            item.prediction = prediction;
+            item.label.dtype = label;
+            item.gradient = gradient;
+            LossSpec spec;
+            spec.loss = loss;
+            spec.normalizer = Normalizer::kWeighted;
+            Check(item, spec, {.labels = LabelStyle::kUniform});
+            spec.label_smoothing = 0.125f;
+            spec.class_weight.assign(static_cast<std::size_t>(classes), 0.75f);
+            item.has_row_weight = true;
+            Check(item, spec, {.labels = LabelStyle::kUniform});
+          }
+        }
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
+std::string TargetLabel(const ::testing::TestParamInfo<std::int64_t>& info) {
+  return hwy::TargetName(info.param);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CpuTargetsTest,
+                         ::testing::ValuesIn(hwy::SupportedAndGeneratedTargets()), TargetLabel);
+
+}  // namespace
+}  // namespace softloss::testing
