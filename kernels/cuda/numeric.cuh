@@ -20,6 +20,18 @@ __device__ inline float Fma(float a, float b, float c) { return __fmaf_rn(a, b, 
 __device__ inline double Fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 __device__ inline float Exp(float x) { return expf(x); }
 __device__ inline double Exp(double x) { return exp(x); }
+
+// e^(x - m), where `difference` is x - m rounded. At x - m = -60 that rounding alone moves an fp32
+// result by 2e-6, so what it lost is put back: e^(d + r) = e^d·(1 + r).
+__device__ inline float ExpOfDifference(float x, float m, float difference) {
+  const float e = expf(difference);
+  const float back = difference - x;  // Knuth's two-sum of x and -m
+  const float rest = (x - (difference - back)) - (m + back);
+  return e == 0 ? e : __fmaf_rn(e, rest, e);  // zero for x = -∞, where rest is NaN
+}
+__device__ inline double ExpOfDifference(double, double, double difference) {
+  return exp(difference);
+}
 __device__ inline float Log1p(float x) { return log1pf(x); }
 __device__ inline double Log1p(double x) { return log1p(x); }
 __device__ inline float Abs(float x) { return fabsf(x); }

@@ -44,12 +44,11 @@ __device__ inline void SumBlock(double (&values)[N], double* scratch) {
     for (int i = 0; i < N; ++i) scratch[i * kMaxWarps + threadIdx.x / kWarp] = values[i];
   }
   __syncthreads();
+  // Every warp adds the warps' sums for itself, which saves a second exchange.
+  const int lane = threadIdx.x % kMaxWarps;
 #pragma unroll
-  for (int i = 0; i < N; ++i) {
-    double sum = 0;
-    for (int warp = 0; warp < warps; ++warp) sum += scratch[i * kMaxWarps + warp];
-    values[i] = sum;
-  }
+  for (int i = 0; i < N; ++i) values[i] = lane < warps ? scratch[i * kMaxWarps + lane] : 0.0;
+  SumLanes(values, kMaxWarps);
   __syncthreads();
 }
 

@@ -74,6 +74,7 @@ struct alignas(sizeof(T) * kVector) Quad {
 template <DType D> struct StorageOf { using type = float; };
 template <> struct StorageOf<DType::kF16> { using type = __half; };
 template <> struct StorageOf<DType::kBF16> { using type = __nv_bfloat16; };
+template <> struct StorageOf<DType::kF64> { using type = double; };
 template <> struct StorageOf<DType::kU8> { using type = std::uint8_t; };
 
 template <typename Real, DType D>
@@ -253,43 +254,56 @@ class LeafWorker {
   __device__ void Score(const Quartet<Real>& q, Totals* totals) const {
     Real loss[kVector];
     Real gradient[kVector];
+    double loss_sum = 0;
+    double square_sum = 0;
+    bool odd = false;
+    if constexpr (kSimple) {
+      // Without weights nothing here leaves fp32's range, and four terms add up in it.
+      Real losses = 0;
+      Real squares = 0;
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      loss[j] = 0;
-      gradient[j] = 0;
-      Real t, row_weight;
-      if (!Counts(q, j, &t, &row_weight)) continue;
-      ++totals->valid;
-      if (row_weight == 0) continue;
-      Real class_weight = 1;
-      Real pos_weight = pos_weight_;
-      if constexpr (!kSimple) {
-        if (s_.class_weight != nullptr) class_weight = s_.class_weight[q.at[j].klass];
-        if (s_.pos_weight_count > 1) pos_weight = s_.pos_weight[q.at[j].klass];
+      for (int j = 0; j < kVector; ++j) {
+        Real t, row_weight;
+        const bool counts = Counts(q, j, &t, &row_weight);
+        const Element<Real> element = ScoreElement(q.x[j], t, pos_weight_);
+        loss[j] = counts ? element.loss : Real{0};
+        gradient[j] = counts ? element.gradient : Real{0};
+        totals->valid += counts;
+        odd |= counts && !(IsFinite(q.x[j]) && t >= 0 && t <= 1 && IsFinite(loss[j]));
+        losses += loss[j];
+        squares = Fma(gradient[j], gradient[j], squares);
       }
-      totals->weight += static_cast<double>(row_weight) * static_cast<double>(class_weight);
-      totals->conditions.nonfinite_predictions += !IsFinite(q.x[j]);
-      totals->conditions.nonfinite_labels += !IsFinite(t);
-      totals->conditions.out_of_range_labels += IsFinite(t) && (t < 0 || t > 1);
-
-      Real positive = t;
-      Real negative = Real{1} - t;
-      if (smoothing_ != 0) {
-        positive = Fma(Real{1} - smoothing_, positive, smoothing_ / 2);
-        negative = Fma(Real{1} - smoothing_, negative, smoothing_ / 2);
-      }
-      const Element<Real> element = CrossEntropy(q.x[j], positive, negative, pos_weight);
-      const Real scale = class_weight * row_weight;
-      // A zero weight drops an infinite loss, not a NaN.
-      loss[j] = scale == 0 && Abs(element.loss) == Infinity<Real>() ? 0 : element.loss * scale;
-      gradient[j] = element.gradient * scale;
-      totals->conditions.nonfinite_losses += !IsFinite(loss[j]);
-      totals->loss += static_cast<double>(loss[j]);
-      if (p_.has_gradient) {
+      loss_sum = losses;
+      square_sum = squares;
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        loss[j] = 0;
+        gradient[j] = 0;
+        Real t, row_weight;
+        if (!Counts(q, j, &t, &row_weight)) continue;
+        ++totals->valid;
+        if (row_weight == 0) continue;
+        const Real class_weight =
+            s_.class_weight != nullptr ? static_cast<Real>(s_.class_weight[q.at[j].klass]) : Real{1};
+        const Real pos_weight = s_.pos_weight_count > 1
+                                    ? static_cast<Real>(s_.pos_weight[q.at[j].klass])
+                                    : pos_weight_;
+        totals->weight += static_cast<double>(row_weight) * static_cast<double>(class_weight);
+        const Element<Real> element = ScoreElement(q.x[j], t, pos_weight);
+        const Real scale = class_weight * row_weight;
+        // A zero weight drops an infinite loss, not a NaN.
+        loss[j] = scale == 0 && Abs(element.loss) == Infinity<Real>() ? 0 : element.loss * scale;
+        gradient[j] = element.gradient * scale;
+        odd |= !(IsFinite(q.x[j]) && t >= 0 && t <= 1 && IsFinite(loss[j]));
+        loss_sum += static_cast<double>(loss[j]);
         const double g = gradient[j];
-        totals->square = Fma(g, g, totals->square);
+        square_sum = Fma(g, g, square_sum);
       }
     }
+    if (odd) CountConditions(q, loss, totals);
+    totals->loss += loss_sum;
+    if (p_.has_gradient) totals->square += square_sum;
     if (p_.has_gradient) {
       StoreQuad<Real, T::kGradient>(s_.gradient, q.offset, q.present, q.together, p_.gradient,
                                     gradient);
@@ -297,6 +311,29 @@ class LeafWorker {
     if (s_.row_loss != nullptr) {
       constexpr DType kRowLoss = std::is_same_v<Real, float> ? DType::kF32 : kAnyDType;
       StoreQuad<Real, kRowLoss>(s_.row_loss, q.offset, q.present, q.together, DType::kF64, loss);
+    }
+  }
+
+  __device__ Element<Real> ScoreElement(Real x, Real t, Real pos_weight) const {
+    Real positive = t;
+    Real negative = Real{1} - t;
+    if (smoothing_ != 0) {
+      positive = Fma(Real{1} - smoothing_, positive, smoothing_ / 2);
+      negative = Fma(Real{1} - smoothing_, negative, smoothing_ / 2);
+    }
+    return CrossEntropy(x, positive, negative, pos_weight);
+  }
+
+  // Exactly, where something is out of the ordinary.
+  __device__ void CountConditions(const Quartet<Real>& q, const Real (&loss)[kVector],
+                                               Totals* totals) const {
+    for (int j = 0; j < kVector; ++j) {
+      Real t, row_weight;
+      if (!Counts(q, j, &t, &row_weight) || row_weight == 0) continue;
+      totals->conditions.nonfinite_predictions += !IsFinite(q.x[j]);
+      totals->conditions.nonfinite_labels += !IsFinite(t);
+      totals->conditions.out_of_range_labels += IsFinite(t) && (t < 0 || t > 1);
+      totals->conditions.nonfinite_losses += !IsFinite(loss[j]);
     }
   }
 
@@ -310,7 +347,8 @@ class LeafWorker {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) SigmoidKernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(kThreads, sizeof(typename T::Real) == 4 ? 3 : 1)
+    SigmoidKernel(const __grid_constant__ Params p) {
   __shared__ double scratch[4 * kMaxWarps];
 
   const bool block_per_leaf = p.threads_per_leaf == kThreads;
@@ -333,6 +371,7 @@ __global__ void __launch_bounds__(kThreads) SigmoidKernel(const __grid_constant_
     LeafWorker<T, false>(p, s, leaf * p.leaf_rows).Run(lane, p.threads_per_leaf, &totals);
   }
 
+  if (simple) totals.weight = totals.valid;
   AddConditions(totals.conditions, s.counters);
   double sums[4] = {totals.loss, totals.weight, totals.square, static_cast<double>(totals.valid)};
   if (block_per_leaf) SumBlock(sums, scratch);

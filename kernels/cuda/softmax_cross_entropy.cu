@@ -9,6 +9,7 @@
 #include <cooperative_groups.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numeric.cuh"
@@ -60,17 +61,19 @@ struct Sum {
   }
 };
 
-// Calls visit(c) for c = begin + lane, + lanes, … < end, and flush() every kFlush calls.
+// Calls visit(c) for c = begin + lane, + lanes, … < end, and flush() every kFlush calls and at the end.
+// Whole groups go without a test between, so that their loads and exponentials overlap.
 template <typename Index, typename Visit, typename Flush>
 __device__ inline void ForEachClass(Index begin, Index end, int lane, int lanes, Visit visit,
                                     Flush flush) {
-  for (Index c = begin + lane; c < end; c += kFlush * lanes) {
+  Index c = begin + lane;
+  for (; c + (kFlush - 1) * lanes < end; c += kFlush * lanes) {
 #pragma unroll
-    for (int j = 0; j < kFlush; ++j) {
-      if (c + j * lanes < end) visit(c + static_cast<Index>(j) * lanes);
-    }
+    for (int j = 0; j < kFlush; ++j) visit(c + static_cast<Index>(j) * lanes);
     flush();
   }
+  for (; c < end; c += lanes) visit(c);
+  flush();
 }
 
 // Reductions over the threads (and blocks) that share a row. All threads of the block take part.
@@ -88,11 +91,11 @@ class RowGroup {
     }
     SumBlock(v, scratch_);
     if constexpr (kCluster) {
-      Exchange(v, [](double* all, int size) {
-        double sum = 0;
-        for (int i = 0; i < size; ++i) sum += all[i];
-        return sum;
-      });
+      const int blocks = Exchange(v);
+      const int block = threadIdx.x % kMaxCluster;
+#pragma unroll
+      for (int i = 0; i < N; ++i) v[i] = block < blocks ? exchange_[i * kMaxCluster + block] : 0.0;
+      SumLanes(v, kMaxCluster);
     }
   }
 
@@ -105,23 +108,28 @@ class RowGroup {
     if (lanes_ <= kWarp) return m;
     if (threadIdx.x % kWarp == 0) scratch_[threadIdx.x / kWarp] = m;
     __syncthreads();
-    double v[1] = {scratch_[0]};
-    for (int warp = 1; warp < blockDim.x / kWarp; ++warp) v[0] = MaxNan(v[0], scratch_[warp]);
+    const int lane = threadIdx.x % kMaxWarps;
+    m = lane < blockDim.x / kWarp ? static_cast<Real>(scratch_[lane]) : -Infinity<Real>();
+    for (int offset = kMaxWarps / 2; offset > 0; offset /= 2) {
+      m = MaxNan(m, __shfl_xor_sync(kAllLanes, m, offset));
+    }
     __syncthreads();
     if constexpr (kCluster) {
-      Exchange(v, [](double* all, int size) {
-        double max = all[0];
-        for (int i = 1; i < size; ++i) max = MaxNan(max, all[i]);
-        return max;
-      });
+      double v[1] = {static_cast<double>(m)};
+      const int blocks = Exchange(v);
+      const int block = threadIdx.x % kMaxCluster;
+      m = block < blocks ? static_cast<Real>(exchange_[block]) : -Infinity<Real>();
+      for (int offset = kMaxCluster / 2; offset > 0; offset /= 2) {
+        m = MaxNan(m, __shfl_xor_sync(kAllLanes, m, offset));
+      }
     }
-    return static_cast<Real>(v[0]);
+    return m;
   }
 
  private:
-  // Every block writes its values to every other's `exchange`, and folds them in rank order.
-  template <int N, typename Fold>
-  __device__ void Exchange(double (&v)[N], Fold fold) {
+  // Every block writes its values to every other's `exchange`; returns how many blocks there are.
+  template <int N>
+  __device__ int Exchange(const double (&v)[N]) {
 #if __CUDA_ARCH__ >= 900
     cg::cluster_group cluster = cg::this_cluster();
     const int size = static_cast<int>(cluster.num_blocks());
@@ -133,8 +141,9 @@ class RowGroup {
       for (int i = 0; i < N; ++i) target[i * kMaxCluster + rank] = v[i];
     }
     cluster.sync();
-#pragma unroll
-    for (int i = 0; i < N; ++i) v[i] = fold(exchange_ + i * kMaxCluster, size);
+    return size;
+#else
+    return 1;
 #endif
   }
 
@@ -179,10 +188,14 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
   const bool first_lane = lane == 0 && rank == 0;
   RowGroup<kCluster> group(lanes, scratch, exchange);
 
-  const bool over_255 = p.label == DType::kU8 && !p.row_sum;
+  // Kernels of fixed dtypes have dense labels, and know how they are stored.
+  constexpr bool kTyped = T::kLabel != kAnyDType;
+  const bool class_ids = !kTyped && p.class_ids;
+  const bool row_sum = (!kTyped || T::kLabel == DType::kU8) && p.row_sum;
+  const bool over_255 = (kTyped ? T::kLabel : p.label) == DType::kU8 && !row_sum;
   // ROW_SUM leaves S = 1 or 0, and a class id S = 1: nothing to renormalise.
-  const bool renormalize = s.renormalize && !p.row_sum && !p.class_ids;
-  const bool divide = p.row_sum || renormalize;
+  const bool renormalize = s.renormalize && !row_sum && !class_ids;
+  const bool divide = row_sum || renormalize;
   const bool plain = !renormalize && s.label_smoothing == 0 && s.class_weight == nullptr;
   const Real keep = Real{1} - static_cast<Real>(s.label_smoothing);
   const Real spread = static_cast<Real>(s.label_smoothing) / static_cast<Real>(p.classes);
@@ -207,11 +220,11 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     if constexpr (kShared) {
       if (p.class_last) {
         LoadRun(prediction, run * p.prediction_size, shared);
-        if (!p.class_ids) LoadRun(label, run * p.label_size, shared + p.label_offset);
+        if (!class_ids) LoadRun(label, run * p.label_size, shared + p.label_offset);
       } else {
         LoadLines(prediction, s.rows * p.prediction_size, static_cast<int>(p.classes), rows,
                   p.prediction_size, shared, p.line_stride * p.prediction_size);
-        if (!p.class_ids) {
+        if (!class_ids) {
           LoadLines(label, s.rows * p.label_size, static_cast<int>(p.classes), rows, p.label_size,
                     shared + p.label_offset, p.line_stride * p.label_size);
         }
@@ -254,7 +267,7 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
       }
     }
     std::int64_t id = -1;
-    if (live && p.class_ids) {
+    if (live && class_ids) {
       id = LoadId(s.label, row, p.label);
       if (s.has_ignore_index && id == s.ignore_index) {
         live = false;
@@ -264,7 +277,7 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
       }
     }
     const auto raw_label = [&](Index c) -> Real {
-      if (p.class_ids) return c == id ? 1 : 0;
+      if (class_ids) return c == id ? 1 : 0;
       return DecodeLabel(
           Load<Real, T::kLabel>(view.label, view.first + c * view.stride, p.label), over_255);
     };
@@ -281,8 +294,8 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
       group.Sum(sum);
       if (sum[0] != 0) divisor = static_cast<Real>(sum[0]);
     }
-    const auto decoded = [&](Index c) { return p.row_sum ? raw_label(c) / divisor : raw_label(c); };
-    if (s.has_ignore_value && !p.class_ids) {
+    const auto decoded = [&](Index c) { return row_sum ? raw_label(c) / divisor : raw_label(c); };
+    if (s.has_ignore_value && !class_ids) {
       int ignored = 0;
       ForEachClass(
           class_begin, live_end, lane, lanes,
@@ -295,14 +308,15 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     const bool scored = live && row_weight != 0;
     const Index end = scored ? class_end : class_begin;
 
-    // First pass: the maximum.
+    // First pass: the maximum. Whether anything is odd is noted here and below, and counted only then.
     Real lane_max = -Infinity<Real>();
+    bool odd = false;
     ForEachClass(
         class_begin, end, lane, lanes,
         [&](Index c) {
           const Real x = x_at(c);
           lane_max = MaxNan(lane_max, x);
-          conditions.nonfinite_predictions += !IsFinite(x);
+          odd |= !IsFinite(x);
         },
         [] {});
     const Real max = group.Max(lane_max);
@@ -319,36 +333,49 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     };
     Sum<Real> others, linear, mass, label_sum, label_weight;
     int maxima = 0;
-    ForEachClass(
-        class_begin, end, lane, lanes,
-        [&](Index c) {
-          const Real below = x_at(c) - max;
-          if (below == 0) ++maxima;
-          else others.part += Exp(below);
-          Real t = decoded(c);
-          if (!p.class_ids) {
-            conditions.nonfinite_labels += !IsFinite(t);
-            conditions.out_of_range_labels += IsFinite(t) && (t < 0 || t > 1);
-          }
-          if (!plain) {
-            label_sum.part += t;
-            Real w = renormalize ? t / divisor : t;
-            if (s.class_weight != nullptr) w *= s.class_weight[c];
-            label_weight.part += w;
-            t = target(t, c);
-          }
-          if (t != 0) linear.part = Fma(t, -below, linear.part);
-          mass.part += t;
-        },
-        [&] {
-          others.Flush();
-          linear.Flush();
-          mass.Flush();
-          if (!plain) {
-            label_sum.Flush();
-            label_weight.Flush();
-          }
-        });
+    const auto second_pass = [&](auto is_plain) {
+      ForEachClass(
+          class_begin, end, lane, lanes,
+          [&](Index c) {
+            const Real x = x_at(c);
+            const Real below = x - max;
+            const Real e = ExpOfDifference(x, max, below);
+            const bool is_maximum = below == 0;
+            maxima += is_maximum;
+            others.part += is_maximum ? Real{0} : e;
+            Real t = decoded(c);
+            odd |= !(t >= 0 && t <= 1);
+            if constexpr (!decltype(is_plain)::value) {
+              label_sum.part += t;
+              Real w = renormalize ? t / divisor : t;
+              if (s.class_weight != nullptr) w *= s.class_weight[c];
+              label_weight.part += w;
+              t = target(t, c);
+            }
+            linear.part = Fma(t, t != 0 ? -below : Real{0}, linear.part);
+            mass.part += t;
+          },
+          [&] {
+            others.Flush();
+            linear.Flush();
+            mass.Flush();
+            if constexpr (!decltype(is_plain)::value) {
+              label_sum.Flush();
+              label_weight.Flush();
+            }
+          });
+    };
+    if (plain) second_pass(std::true_type());
+    else second_pass(std::false_type());
+    if (odd) {
+      for (Index c = class_begin + lane; c < end; c += lanes) {
+        conditions.nonfinite_predictions += !IsFinite(x_at(c));
+        if (class_ids) continue;
+        const Real t = decoded(c);
+        conditions.nonfinite_labels += !IsFinite(t);
+        conditions.out_of_range_labels += IsFinite(t) && (t < 0 || t > 1);
+      }
+    }
     double sums[4] = {others.total, static_cast<double>(maxima), linear.total, mass.total};
     group.Sum(sums);
     double label_sums[2] = {sums[3], sums[3]};
@@ -367,7 +394,7 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
         loss_sum += static_cast<double>(loss);
         weight_sum += static_cast<double>(row_weight) * label_sums[1];
         conditions.nonfinite_losses += !IsFinite(loss);
-        if (!p.class_ids) conditions.unnormalized_labels += fabs(label_sums[0] - 1) > p.tolerance;
+        if (!class_ids) conditions.unnormalized_labels += fabs(label_sums[0] - 1) > p.tolerance;
       }
       if (s.row_loss != nullptr) static_cast<Real*>(s.row_loss)[row] = loss;
     }
@@ -376,18 +403,35 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     // before it writes that one, and nobody else reads it.
     if (p.has_gradient) {
       const Real scale = bad ? Nan<Real>() : static_cast<Real>(sums[3] / (1.0 + rest));
-      ForEachClass(
-          class_begin, present ? class_end : class_begin, lane, lanes,
-          [&](Index c) {
-            Real g = 0;
-            if (scored) {
-              const Real t = plain ? decoded(c) : target(decoded(c), c);
-              g = Fma(Exp(x_at(c) - max), scale, -t) * row_weight;
-              square_sum = Fma(static_cast<double>(g), static_cast<double>(g), square_sum);
-            }
-            Store<Real, T::kGradient>(view.gradient, view.first + c * view.stride, p.gradient, g);
-          },
-          [] {});
+      Sum<Real> square;  // without the row's weight, which might take it out of range
+      const auto third_pass = [&](auto is_plain) {
+        ForEachClass(
+            class_begin, class_end, lane, lanes,
+            [&](Index c) {
+              Real t = decoded(c);
+              if constexpr (!decltype(is_plain)::value) t = target(t, c);
+              const Real g = Fma(Exp(x_at(c) - max), scale, -t);
+              square.part = Fma(g, g, square.part);
+              Store<Real, T::kGradient>(view.gradient, view.first + c * view.stride, p.gradient,
+                                        g * row_weight);
+            },
+            [&] { square.Flush(); });
+      };
+      if (!scored) {
+        ForEachClass(
+            class_begin, present ? class_end : class_begin, lane, lanes,
+            [&](Index c) {
+              Store<Real, T::kGradient>(view.gradient, view.first + c * view.stride, p.gradient,
+                                        Real{0});
+            },
+            [] {});
+      } else if (plain) {
+        third_pass(std::true_type());
+      } else {
+        third_pass(std::false_type());
+      }
+      const double w = row_weight;
+      square_sum += square.total == 0 ? 0 : square.total * (w * w);
       if constexpr (kShared) {
         __syncthreads();
         if (p.class_last) {
@@ -496,6 +540,10 @@ template <typename Kernel>
 cudaError_t Start(Kernel kernel, const Params& p, const Shape& shape, cudaStream_t stream) {
   cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            static_cast<int>(shape.shared_bytes));
+  if (error != cudaSuccess) return error;
+  // As many blocks as fit: nothing here profits from a larger L1 cache.
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
   if (error != cudaSuccess) return error;
   if (p.cluster > 8) {
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
