@@ -53,6 +53,7 @@ def assert_same_bits(a: softloss.Result, b: softloss.Result) -> None:
         ((8, 512, 512), {"gradient": "float16", "row_loss": True}),
         ((0, 5), SOFTMAX),
         ((30, 7), {**SOFTMAX, "gradient": None}),
+        ((4, 512, 512), {"gradient": None}),
     ],
 )
 def test_server_and_engine_give_equal_bits(client, engine, rng, shape, options):
