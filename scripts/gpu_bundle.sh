@@ -32,7 +32,7 @@ rm -rf "$bundle"
 mkdir -p "$bundle/bin" "$bundle/lib"
 for target in "${targets[@]}"; do
   install -m 755 "$build/bin/$target" "$bundle/bin/"
-  strip --strip-debug "$bundle/bin/$target"
+  strip "$bundle/bin/$target"
 done
 for binary in "$bundle"/bin/*; do
   ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }'

@@ -64,7 +64,10 @@ sanitizer() {
   SOFTLOSS_CONFORMANCE_BACKENDS=cuda run compute-sanitizer --tool memcheck --error-exitcode 9 \
     "$here/bin/backend_test" --gtest_brief=1 --gtest_filter="${SANITIZER_FILTER:-*}"
 }
-kernels() { run "$here/bin/cuda_kernels_bench" "$out/cuda_kernels.json"; }
+# Without a device the benchmark measures nothing and succeeds: that is a failure here too.
+kernels() {
+  run "$here/bin/cuda_kernels_bench" "$out/cuda_kernels.json" && grep -q '"case"' "$out/cuda_kernels.json"
+}
 torch_bench() { python3 "$here/cuda_torch_bench.py" "$out/cuda_kernels.json" "$out/cuda_torch.json"; }
 e2e() { run "$here/bin/softloss_gpu_e2e" "$here/bin/softlossd" "$out/gpu_e2e.json"; }
 

@@ -61,7 +61,7 @@ __device__ inline float MaxNan(float a, float b) {
 }
 __device__ inline double MaxNan(double a, double b) { return (b > a || b != b) ? b : a; }
 
-// u / 255, correctly rounded: one step of remainder correction (exhaustively checked by the tests).
+// u / 255, correctly rounded: one step of remainder correction gives so for all 256.
 __device__ inline float Over255(float u) {
   constexpr float kInverse = 1.0f / 255.0f;
   const float q = __fmul_rn(u, kInverse);
