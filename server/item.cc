@@ -137,6 +137,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
   Segment& segment = task->segment;
   segment.spec = item->spec.get();
   segment.rows = rows;
+  segment.first_row = item->rows_received;
   segment.prediction = bulk[wire::kPrediction];
   segment.label = bulk[wire::kLabel];
   segment.mask = bulk[wire::kMask];

@@ -249,6 +249,11 @@ bool Server::Impl::Shutdown(Duration patience) {
   if (std::exchange(shut_down, true)) return true;
   health.SetServing(false);
   if (metrics) metrics->SetReady(false);
+  // Watchers and load balancers learn of it while the server still serves.
+  calls.ForEach([now = clock.Now()](LiveCall& call) { call.OnTick(now); });
+  if (patience > Duration(0)) {
+    std::this_thread::sleep_for(std::chrono::seconds(options.drain_grace_s));
+  }
   draining = true;
   calls.ForEach([](LiveCall& call) { call.OnDrain(); });
   bool finished = true;
