@@ -123,7 +123,9 @@ def score_pixels(address: str) -> dict:
     by_image = np.concatenate([r.row_loss for r in results]).mean((1, 2), dtype=np.float64)
     soft = ((t > 0) & (t < 1)).mean()
     print(f"  {source}")
-    print(f"  {len(logits):,} images, {valid:,} pixels, {soft:.1%} of them with readers who disagree")
+    print(
+        f"  {len(logits):,} images, {valid:,} pixels, {soft:.1%} of them with readers who disagree"
+    )
     print(f"  cross entropy a pixel  {loss:.12f}   (NumPy in float64: {truth.mean():.12f})")
     print(f"  of it, what no model can avoid, the readers' own entropy: {entropy.mean():.6f}")
     print(f"  with gradients and pixel losses: {valid / seconds / 1e6:6.1f} million pixels/s")
@@ -132,9 +134,10 @@ def score_pixels(address: str) -> dict:
     if gap > 1e-6 * truth.mean():
         sys.exit(f"the loss is {gap:.1e} from NumPy's")
     excess = by_image - entropy.mean((1, 2))
-    large = masks.mean((1, 2, 3)) > 0.03
-    worst = int(np.argmax(np.where(large, excess, -1)))
-    print(f"  where the model is furthest from the readers: image {worst}, {by_image[worst]:.3f} a pixel")
+    # One to look at: large, with pixels of every degree of agreement.
+    levels = np.stack([(t == level).sum((1, 2)) for level in (0.25, 0.5, 0.75, 1)])
+    worst = int(np.argmax(np.where((levels > 40).all(0), excess, -1)))
+    print(f"  a nodule far from the readers: image {worst}, {by_image[worst]:.3f} a pixel")
     pixel_loss = results[worst // 64].row_loss[worst % 64]
     return {
         "source": source,
@@ -185,6 +188,9 @@ def draw(path: pathlib.Path, training: dict, pixels: dict) -> None:
     curve.plot(steps[some], local[some], "o", ms=5.5, mfc="none", mec=orange, mew=1.4,
                label="the same job, loss from torch")  # fmt: skip
     curve.set(xlabel="step", ylabel="cross entropy, nats", yscale="log", xlim=(0, len(steps)))
+    ticks = [0.3, 0.4, 0.5, 0.7, 1, 1.5, 2]
+    curve.set(ylim=(0.3, 2.6), yticks=ticks, yticklabels=[str(tick) for tick in ticks])
+    curve.minorticks_off()
     curve.set_title("A student learns soft labels of handwritten digits", loc="left", weight="bold")
     curve.grid(axis="y", color="#e4e6ea", lw=0.8)
     curve.set_axisbelow(True)
@@ -198,7 +204,7 @@ def draw(path: pathlib.Path, training: dict, pixels: dict) -> None:
     accuracy.yaxis.label.set_color(grey)
     handles = curve.get_legend_handles_labels(), accuracy.get_legend_handles_labels()
     curve.legend(handles[0][0] + handles[1][0], handles[0][1] + handles[1][1],
-                 frameon=False, loc="center right")  # fmt: skip
+                 frameon=False, loc="center right", bbox_to_anchor=(1, 0.66))  # fmt: skip
 
     difference = np.maximum(np.abs(remote - local), 1e-17)
     apart.plot(steps, difference, ".", ms=2, color=blue)
@@ -206,6 +212,7 @@ def draw(path: pathlib.Path, training: dict, pixels: dict) -> None:
     apart.text(len(steps), 1.25e-6, "1e-6", color=orange, ha="right", va="bottom")
     apart.set(yscale="log", xlabel="step", xlim=(0, len(steps)), ylim=(1e-11, 1e-5))
     apart.set_title("|difference| of the two losses", loc="left", weight="bold")
+    apart.minorticks_off()
     apart.grid(axis="y", color="#e4e6ea", lw=0.8)
 
     bottom.suptitle(f"Soft labels, pixel by pixel   ({pixels['source']})", x=0.012, ha="left",

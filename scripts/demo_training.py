@@ -1,8 +1,8 @@
 """A training job whose loss and gradient come from a softloss server.
 
-A teacher, an ensemble of networks trained on scikit-learn's handwritten digits, makes soft labels; a
-small student learns them twice: once with loss and gradient from the server, once with torch's own.
-Everything else is the same, down to the seeds.
+A teacher, an ensemble of networks trained on scikit-learn's handwritten digits, makes soft labels.
+A small student learns them twice: once with loss and gradient from the server, once with torch's
+own. Everything else is the same, down to the seeds.
 
 usage: demo_training.py ADDRESS REPORT.json
 """
@@ -89,15 +89,17 @@ def main(address: str, report: str) -> None:
     x = torch.from_numpy(digits.data / 16).float()
     y = torch.from_numpy(digits.target)
     shuffled = torch.from_numpy(np.random.default_rng(3).permutation(len(x)))
-    train, test = shuffled[:1347], shuffled[1347:]
+    train, test = shuffled[:1344], shuffled[1344:]
 
     teacher = teach(x[train], y[train])
     with torch.no_grad():
         soft = torch.stack([model(x) for model in teacher]).softmax(-1).mean(0)
     accuracy = (soft[test].argmax(1) == y[test]).double().mean().item()
-    print(f"  {len(train)} digits to learn from, {len(test)} to test on; soft labels by an ensemble of")
-    print(f"  {len(teacher)} networks ({accuracy:.1%} right), temperature 1, mean entropy", end=" ")
-    print(f"{-(soft * soft.log()).sum(1).mean():.3f} nats")
+    entropy = -(soft * soft.log()).sum(1).mean()
+    print(
+        f"  {len(train)} digits to learn from, {len(test)} to test on; soft labels by an ensemble"
+    )
+    print(f"  of {len(teacher)} networks, {accuracy:.1%} right, mean entropy {entropy:.3f} nats")
 
     latencies: list[float] = []
     with softloss.Client(address) as client:
@@ -128,16 +130,17 @@ def main(address: str, report: str) -> None:
     for i, (a, b) in enumerate(zip(remote["epochs"], local["epochs"], strict=True)):
         if i < 3 or i % 5 == 4:
             print(
-                f"  {i + 1:5d}   {a['loss']:18.12f}   {b['loss']:15.12f}   {a['loss'] - b['loss']:13.1e}"
-                f"   {a['accuracy']:13.1%}"
+                f"  {i + 1:5d}   {a['loss']:18.12f}   {b['loss']:15.12f}"
+                f"   {a['loss'] - b['loss']:13.1e}   {a['accuracy']:13.1%}"
             )
     apart = float(np.abs(np.subtract(remote["steps"], local["steps"])).max())
     ms = np.percentile(np.array(latencies) * 1e3, [50, 90, 99])
     print(f"\n  largest difference of any of {len(remote['steps'])} steps: {apart:.1e}")
-    print(f"  the job took {remote_seconds:.2f} s with softloss, {local_seconds:.2f} s with torch alone")
+    print(f"  the job took {remote_seconds:.2f} s; with torch alone, {local_seconds:.2f} s")
     print(
         f"  latency of a step's loss: p50 {ms[0]:.3f} ms, p90 {ms[1]:.3f} ms, p99 {ms[2]:.3f} ms;"
-        f"\n  one at a time {1 / np.mean(latencies):,.0f} batches/s, pipelined {pipelined:,.0f} batches/s"
+        f"\n  one at a time {1 / np.mean(latencies):,.0f} batches/s, "
+        f"pipelined {pipelined:,.0f} batches/s"
     )
     with open(report, "w") as file:
         json.dump({"remote": remote, "local": local, "apart": apart}, file)

@@ -113,5 +113,7 @@ def assert_matches(result, truth: Truth, *, prediction: str, row_weight=1.0, cou
         worst = np.unravel_index(np.argmax(error - bound), error.shape)
         assert (error <= bound).all(), (worst, gradient[worst], error[worst])
         norm = np.sqrt((gradient**2).sum())
-        slack = np.sqrt(((gradient_bound * truth.scale * weight * np.ones_like(gradient)) ** 2).sum())
+        slack = np.sqrt(
+            ((gradient_bound * truth.scale * weight * np.ones_like(gradient)) ** 2).sum()
+        )
         assert abs(result.gradient_l2_norm - norm) <= 1e-12 * norm + slack

@@ -30,7 +30,7 @@ LAYOUTS = [
 
 
 def draw(rng, shape, dtype, axis=None, width=4.0):
-    """Logits, and labels that sum to 1 along `axis` (or are between 0 and 1), as the dtype holds."""
+    """Logits as the dtype holds them, and labels that sum to 1 along `axis`, if there is one."""
     x = (rng.normal(size=shape) * width).astype(dtype)
     t = rng.random(shape)
     if axis is not None:

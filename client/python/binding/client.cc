@@ -12,11 +12,11 @@
 #include <nanobind/stl/string.h>
 
 #include "absl/time/time.h"
-#include "softloss/client.h"
 #include "client/python/binding/completer.h"
 #include "client/python/binding/request.h"
 #include "client/python/binding/status.h"
 #include "client/python/binding/totals.h"
+#include "softloss/client.h"
 
 namespace softloss::python {
 namespace {

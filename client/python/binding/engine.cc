@@ -22,8 +22,7 @@ namespace {
 class Engine {
  public:
   Engine(const std::string& backend, int threads)
-      : executor_(threads > 0 ? threads
-                              : static_cast<int>(std::thread::hardware_concurrency())) {
+      : executor_(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency())) {
     auto made = MakeBackend(backend);
     if (!made.ok()) Raise(made.status(), "backend");
     backend_ = *std::move(made);

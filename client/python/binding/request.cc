@@ -32,11 +32,11 @@ std::string Print(const Shape& shape) {
 }
 
 template <typename Array>
-void CheckShape(absl::string_view field, absl::string_view meaning, const std::optional<Array>& array,
-                const Shape& expected) {
+void CheckShape(absl::string_view field, absl::string_view meaning,
+                const std::optional<Array>& array, const Shape& expected) {
   if (!array || ShapeOf(*array) == expected) return;
-  Refuse(absl::StrCat(field, ".shape"), absl::StrCat("must be ", meaning, " ", Print(expected),
-                                                     "; was ", Print(ShapeOf(*array))));
+  Refuse(absl::StrCat(field, ".shape"),
+         absl::StrCat("must be ", meaning, " ", Print(expected), "; was ", Print(ShapeOf(*array))));
 }
 
 DType DTypeOf(absl::string_view field, const std::string& name) {
@@ -51,10 +51,11 @@ E Parse(const char* field, const std::string& name,
   for (const auto& [n, value] : names) {
     if (n == name) return value;
   }
-  Refuse(field, absl::StrCat("must be one of ",
-                             absl::StrJoin(names, ", ",
-                                           [](std::string* out, const auto& n) { *out += n.first; }),
-                             "; was ", name));
+  Refuse(field,
+         absl::StrCat(
+             "must be one of ",
+             absl::StrJoin(names, ", ", [](std::string* out, const auto& n) { *out += n.first; }),
+             "; was ", name));
 }
 
 LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
@@ -66,10 +67,9 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
   const std::optional<Loss> parsed = ParseLoss(loss);
   if (!parsed) Refuse("loss", absl::StrCat("unknown; was ", loss));
   spec.loss = *parsed;
-  spec.reduction = Parse<Reduction>("reduction", reduction,
-                                    {{"none", Reduction::kNone},
-                                     {"sum", Reduction::kSum},
-                                     {"mean", Reduction::kMean}});
+  spec.reduction = Parse<Reduction>(
+      "reduction", reduction,
+      {{"none", Reduction::kNone}, {"sum", Reduction::kSum}, {"mean", Reduction::kMean}});
   spec.normalizer = Parse<Normalizer>("normalizer", normalizer,
                                       {{"none", Normalizer::kNone},
                                        {"full", Normalizer::kFull},
@@ -91,12 +91,12 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
 
 }  // namespace
 
-Request::Request(const LossSpec& spec, InputArray prediction_in, const std::string& prediction_dtype,
-                 std::optional<int> class_axis, InputArray label_in,
-                 const std::string& label_dtype, bool label_is_class_ids, bool label_row_sum,
-                 std::optional<InputArray> mask_in, std::optional<InputArray> row_weight_in,
-                 std::optional<OutputArray> gradient_in, const std::string& gradient_dtype,
-                 std::optional<OutputArray> row_loss_in)
+Request::Request(const LossSpec& spec, InputArray prediction_in,
+                 const std::string& prediction_dtype, std::optional<int> class_axis,
+                 InputArray label_in, const std::string& label_dtype, bool label_is_class_ids,
+                 bool label_row_sum, std::optional<InputArray> mask_in,
+                 std::optional<InputArray> row_weight_in, std::optional<OutputArray> gradient_in,
+                 const std::string& gradient_dtype, std::optional<OutputArray> row_loss_in)
     : prediction(std::move(prediction_in)),
       label(std::move(label_in)),
       mask(std::move(mask_in)),
@@ -119,8 +119,8 @@ Request::Request(const LossSpec& spec, InputArray prediction_in, const std::stri
   }
   Shape rows = item.shape;
   if (class_axis) {
-    rows.erase(rows.begin() + (*class_axis < 0 ? *class_axis + static_cast<int>(rows.size())
-                                               : *class_axis));
+    rows.erase(rows.begin() +
+               (*class_axis < 0 ? *class_axis + static_cast<int>(rows.size()) : *class_axis));
   }
   if (label_is_class_ids) {
     CheckShape("label", "one class id a row,", label, rows);
@@ -130,8 +130,7 @@ Request::Request(const LossSpec& spec, InputArray prediction_in, const std::stri
   CheckShape("mask", "the rows' shape", mask, rows);
   CheckShape("row_weight", "the rows' shape", row_weight, rows);
   CheckShape("out", "the prediction's shape", gradient, item.shape);
-  CheckShape("row_loss", "one loss a row,", row_loss,
-             IsElementwise(spec.loss) ? item.shape : rows);
+  CheckShape("row_loss", "one loss a row,", row_loss, IsElementwise(spec.loss) ? item.shape : rows);
   const auto check_size = [](absl::string_view field, const auto& array, DType dtype) {
     if (array && array->itemsize() != SizeOf(dtype)) {
       Refuse(absl::StrCat(field, ".dtype"),
@@ -143,24 +142,24 @@ Request::Request(const LossSpec& spec, InputArray prediction_in, const std::stri
   check_size("mask", mask, DType::kU8);
   check_size("row_weight", row_weight, DType::kF32);
   if (gradient) check_size("out", gradient, *item.gradient);
-  check_size("row_loss", row_loss,
-             item.prediction == DType::kF64 ? DType::kF64 : DType::kF32);
+  check_size("row_loss", row_loss, item.prediction == DType::kF64 ? DType::kF64 : DType::kF32);
 }
 
 void BindRequest(nb::module_& m) {
   nb::class_<LossSpec>(m, "Spec")
-      .def("__init__",
-      [](LossSpec* self, const std::string& loss, const std::string& reduction,
-         const std::string& normalizer, const std::string& label_check, float label_smoothing,
-         std::vector<float> class_weight, std::vector<float> pos_weight,
-         std::optional<double> ignore_value, std::optional<std::int64_t> ignore_index) {
-        new (self) LossSpec(MakeSpec(loss, reduction, normalizer, label_check, label_smoothing,
-                                     std::move(class_weight), std::move(pos_weight), ignore_value,
-                                     ignore_index));
-      },
-      nb::arg("loss"), nb::arg("reduction"), nb::arg("normalizer"), nb::arg("label_check"),
-      nb::arg("label_smoothing"), nb::arg("class_weight"), nb::arg("pos_weight"),
-      nb::arg("ignore_value").none(), nb::arg("ignore_index").none())
+      .def(
+          "__init__",
+          [](LossSpec* self, const std::string& loss, const std::string& reduction,
+             const std::string& normalizer, const std::string& label_check, float label_smoothing,
+             std::vector<float> class_weight, std::vector<float> pos_weight,
+             std::optional<double> ignore_value, std::optional<std::int64_t> ignore_index) {
+            new (self) LossSpec(MakeSpec(loss, reduction, normalizer, label_check, label_smoothing,
+                                         std::move(class_weight), std::move(pos_weight),
+                                         ignore_value, ignore_index));
+          },
+          nb::arg("loss"), nb::arg("reduction"), nb::arg("normalizer"), nb::arg("label_check"),
+          nb::arg("label_smoothing"), nb::arg("class_weight"), nb::arg("pos_weight"),
+          nb::arg("ignore_value").none(), nb::arg("ignore_index").none())
       .def_prop_ro("elementwise", [](const LossSpec& spec) { return IsElementwise(spec.loss); });
 
   nb::class_<Request>(m, "Request")

@@ -20,10 +20,10 @@ struct Request {
 
   // Raises InvalidArgumentError naming the field when shapes disagree.
   Request(const LossSpec& spec, InputArray prediction, const std::string& prediction_dtype,
-          std::optional<int> class_axis, InputArray label, const std::string& label_dtype, bool label_is_class_ids,
-          bool label_row_sum, std::optional<InputArray> mask, std::optional<InputArray> row_weight,
-          std::optional<OutputArray> gradient, const std::string& gradient_dtype,
-          std::optional<OutputArray> row_loss);
+          std::optional<int> class_axis, InputArray label, const std::string& label_dtype,
+          bool label_is_class_ids, bool label_row_sum, std::optional<InputArray> mask,
+          std::optional<InputArray> row_weight, std::optional<OutputArray> gradient,
+          const std::string& gradient_dtype, std::optional<OutputArray> row_loss);
 };
 
 template <typename Array>

@@ -92,8 +92,8 @@ class Engine:
         """Compute a loss and its gradient.
 
         Arrays are anything with DLPack or the buffer protocol: NumPy, torch tensors on the CPU
-        (detached here), JAX arrays, ``array.array``, ``memoryview``; or lists of numbers. Contiguous
-        ones are read where they lie, others are copied once.
+        (detached here), JAX arrays, ``array.array``, ``memoryview``; or lists of numbers.
+        Contiguous ones are read where they lie, others are copied once.
 
         Args:
             prediction: logits, float32, float16, bfloat16 or float64, of any shape.
