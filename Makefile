@@ -3,7 +3,7 @@ JOBS ?= 2
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test build bench check asan tsan fuzz mutants compat gpu-bundle gpu-check clean
+.PHONY: help setup demo test build bench format check asan tsan fuzz mutants compat gpu-bundle gpu-check clean
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: +.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -22,6 +22,9 @@ build: setup     ## release build in build/release, binaries in build/release/bi
 
 bench: build     ## run the benchmarks; each writes build/bench/<name>.json
 	@scripts/bench.sh
+
+format: setup    ## format all sources in place
+	@scripts/format.sh
 
 check: setup     ## formatting, lint, static analysis
 	@scripts/check.sh

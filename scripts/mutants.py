@@ -42,7 +42,7 @@ class Mutant:
         self.pytest = fields.get("Pytest", "").split()
 
     def apply(self, *options: str) -> subprocess.CompletedProcess:
-        command = ["patch", "-p1", "--silent", "--fuzz=0", "--no-backup-if-mismatch", *options]
+        command = ["patch", "-p1", "--silent", "-l", "--no-backup-if-mismatch", *options]
         return subprocess.run(
             [*command, "-i", str(self.path)], cwd=COPY, capture_output=True, text=True
         )
