@@ -64,6 +64,15 @@ def test_starts_ready_and_stops_cleanly(server: tuple[subprocess.Popen[str], str
     assert process.wait(timeout=60) == 0
 
 
+def test_documented_metrics_are_those_served(
+    server: tuple[subprocess.Popen[str], str],
+) -> None:
+    with urllib.request.urlopen(f"{server[1]}/metrics", timeout=30) as reply:
+        served = set(re.findall(r"^# TYPE (\w+)", reply.read().decode(), re.M))
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert set(re.findall(r"`((?:softloss|grpc_server|process)_\w+)`", text)) == served
+
+
 def test_prometheus_scrapes_the_port_that_the_server_opens() -> None:
     config = YAML(typ="safe").load((COMPOSE / "prometheus.yml").read_text())
     (target,) = config["scrape_configs"][0]["static_configs"][0]["targets"]
