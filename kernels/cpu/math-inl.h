@@ -152,6 +152,29 @@ HWY_INLINE V LogOnePlus(D d, V z) {
   }
 }
 
+// A sum, lane by lane, that keeps what its additions round off.
+template <class D, class V = hn::Vec<D>>
+class CompensatedSum {
+ public:
+  HWY_INLINE explicit CompensatedSum(D d) : sum_(hn::Zero(d)), lost_(sum_) {}
+
+  HWY_INLINE void Add(V v) {
+    const V next = hn::Add(sum_, v);
+    const V added = hn::Sub(next, sum_);
+    lost_ = hn::Add(lost_, hn::Add(hn::Sub(sum_, hn::Sub(next, added)), hn::Sub(v, added)));
+    sum_ = next;
+  }
+
+  // What infinities lose is NaN, and left out.
+  HWY_INLINE V Total() const {
+    const V total = hn::Add(sum_, lost_);
+    return hn::IfThenElse(hn::Eq(total, total), total, sum_);
+  }
+
+ private:
+  V sum_, lost_;
+};
+
 // An fp64 sum of vectors: lane by lane, then over the lanes in their order.
 template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
 class WideSum {

@@ -12,9 +12,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
-// Classes whose terms are added before they join the row's sum: two short chains of roundings
-// instead of a long one.
-inline constexpr std::size_t kClassesPerFlush = 16;
+// Classes whose terms are added before they join the row's compensated sum. With one big term and
+// many small ones, every plain addition may cost half a unit in the last place of the sum.
+inline constexpr std::size_t kClassesPerFlush = 4;
 
 template <class D>
 HWY_INLINE hn::Mask<D> InUnitInterval(D d, hn::Vec<D> t) {
@@ -33,14 +33,14 @@ bool Transform(const LabelTransform<T>& transform, const SoftmaxColumns<T>& bloc
   for (std::size_t r = 0; r < block.rows; r += hn::Lanes(d)) {
     T* const t = block.t + r;
     const auto sum_labels = [&] HWY_ATTR {
-      V sum = zero;
+      CompensatedSum<Tag<T>> sum(d);
       for (std::size_t c = 0; c < classes;) {
         V part = zero;
         const std::size_t end = std::min(classes, c + kClassesPerFlush);
         for (; c < end; ++c) part = hn::Add(part, hn::Load(d, t + c * block.stride));
-        sum = hn::Add(sum, part);
+        sum.Add(part);
       }
-      return sum;
+      return sum.Total();
     };
     if (transform.row_sum) {
       const V divisor = hn::Max(sum_labels(), one);
@@ -67,7 +67,7 @@ bool Transform(const LabelTransform<T>& transform, const SoftmaxColumns<T>& bloc
     const V divisor = hn::IfThenElse(hn::Eq(sum, zero), one, sum);
     const V keep = hn::Set(d, T(1) - transform.smoothing);
     const V uniform = hn::Set(d, transform.smoothing / static_cast<T>(classes));
-    V class_weighted = zero;
+    CompensatedSum<Tag<T>> class_weighted(d);
     for (std::size_t c = 0; c < classes;) {
       V part = zero;
       const std::size_t end = std::min(classes, c + kClassesPerFlush);
@@ -80,10 +80,10 @@ bool Transform(const LabelTransform<T>& transform, const SoftmaxColumns<T>& bloc
         if (transform.smoothing > 0) v = hn::MulAdd(keep, v, uniform);
         hn::Store(hn::Mul(weight, v), d, p);
       }
-      class_weighted = hn::Add(class_weighted, part);
+      class_weighted.Add(part);
     }
     hn::Store(sum, d, rows.label_sum + r);
-    hn::Store(class_weighted, d, rows.class_weighted + r);
+    hn::Store(class_weighted.Total(), d, rows.class_weighted + r);
     hn::Store(hn::IfThenZeroElse(usual, one), d, rows.unusual + r);
     any_unusual = hn::Or(any_unusual, hn::Not(usual));
   }
@@ -112,7 +112,8 @@ bool Score(const SoftmaxColumns<T>& block, const RowArrays<T>& rows) {
     }
 
     const RelativeExp<Tag<T>> exp(d, max);
-    V others = zero, maxima = zero, dot = zero, label_sum = zero;
+    V maxima = zero;
+    CompensatedSum<Tag<T>> others_sum(d), dot_sum(d), labels(d);
     M in_range = usual;
     for (std::size_t c = 0; c < classes;) {
       V others_part = zero, dot_part = zero, label_part = zero;
@@ -130,10 +131,11 @@ bool Score(const SoftmaxColumns<T>& block, const RowArrays<T>& rows) {
         in_range = hn::And(in_range, InUnitInterval(d, target));
         if (block.gradient) hn::Store(e, d, x + c * stride);
       }
-      others = hn::Add(others, others_part);
-      dot = hn::Add(dot, dot_part);
-      label_sum = hn::Add(label_sum, label_part);
+      others_sum.Add(others_part);
+      dot_sum.Add(dot_part);
+      labels.Add(label_part);
     }
+    const V others = others_sum.Total(), dot = dot_sum.Total(), label_sum = labels.Total();
 
     // e carries the factor c of RelativeExp, which is e of the maximum itself.
     const V e_max = exp(d, max);

@@ -13,8 +13,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
-// Vectors whose lanes are summed in the compute type before the sums go on in fp64.
-inline constexpr std::size_t kVectorsPerFlush = 16;
+// Vectors whose lanes are summed in the compute type before the sums go on in fp64. With one big term
+// and many small ones, every addition may cost half a unit in the last place of the sum.
+inline constexpr std::size_t kVectorsPerFlush = 4;
 
 // Visits a row of at least a vector. The last vector is taken from the row's end, so that it overlaps
 // the one before; `fresh` are its lanes that were not there.
@@ -102,10 +103,9 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   };
   const auto flush = [&] HWY_ATTR {
     others_sum.Add(d, others);
-    maxima_sum.Add(d, maxima);
     dot_sum.Add(d, dot);
     label_sum.Add(d, labels);
-    others = maxima = dot = labels = zero;
+    others = dot = labels = zero;
   };
   const M every = AllLanes(d);
   const auto pass = [&](auto visit) HWY_ATTR {
@@ -119,6 +119,7 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   }
 
   const T e_max = hn::GetLane(exp(d, max));
+  maxima_sum.Add(d, maxima);  // exact: counts
   const double below = others_sum.Total(), at = maxima_sum.Total();
   result.others = static_cast<T>(below / static_cast<double>(e_max) + (at - 1));
   if (row.t != nullptr) {
