@@ -34,9 +34,9 @@ absl::Status Check(const ClientOptions& o) {
                    absl::FormatDuration(o.connect_timeout));
   }
   if (o.initial_backoff < absl::ZeroDuration() || o.max_backoff < o.initial_backoff) {
-    return invalid("max_backoff: must be at least initial_backoff, which must not be negative; were ",
-                   absl::FormatDuration(o.max_backoff), " and ",
-                   absl::FormatDuration(o.initial_backoff));
+    return invalid(
+        "max_backoff: must be at least initial_backoff, which must not be negative; were ",
+        absl::FormatDuration(o.max_backoff), " and ", absl::FormatDuration(o.initial_backoff));
   }
   return absl::OkStatus();
 }

@@ -30,9 +30,9 @@ namespace internal {
 
 absl::Status FromItemError(const v1::ItemError& error) {
   const bool known = error.code() > 0 && error.code() <= 16;
-  absl::Status status(known ? static_cast<absl::StatusCode>(error.code())
-                            : absl::StatusCode::kInternal,
-                      error.message());
+  absl::Status status(
+      known ? static_cast<absl::StatusCode>(error.code()) : absl::StatusCode::kInternal,
+      error.message());
   v1::ItemError payload;
   payload.set_field(error.field());
   payload.set_retryable(error.retryable());

@@ -36,7 +36,7 @@ Clock::duration ToChrono(absl::Duration d) {
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
                                            const ClientOptions& options) {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // they buffer; the lane replays instead
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);             // they buffer; the lane replays instead
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // or channels share a connection
   arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
   arguments.SetMaxReceiveMessageSize(4 << 20);
@@ -205,7 +205,8 @@ bool Lane::WantsStream() const { return !stopping_ && (!reported_ || !to_send_.e
 void Lane::ManageStream(Clock::time_point now) {
   if (stream_ != nullptr && stream_->over()) StreamOver(now);
   if (stream_ != nullptr && !hello_ && now >= give_up_) {
-    BreakStream(MakeError(absl::StatusCode::kUnavailable, "the server did not greet in time", true));
+    BreakStream(
+        MakeError(absl::StatusCode::kUnavailable, "the server did not greet in time", true));
   }
   if (stream_ == nullptr && WantsStream() && now >= reconnect_) OpenStream(now);
 }
@@ -277,8 +278,7 @@ Clock::duration Lane::NextBackoff() {
   const Clock::duration base = backoff_;
   backoff_ = std::min(base * 2, ToChrono(options_.max_backoff));
   // Spread, so that the clients of a server that comes back do not all come at once.
-  return Clock::duration(
-      static_cast<Clock::rep>(base.count() * absl::Uniform(random_, 0.5, 1.0)));
+  return Clock::duration(static_cast<Clock::rep>(base.count() * absl::Uniform(random_, 0.5, 1.0)));
 }
 
 // ---- Replies ----
@@ -417,9 +417,8 @@ bool Lane::PrepareNext() {
     if (hello_->max_chunk_bytes() > 0) {
       max_chunk_bytes = std::min<std::uint64_t>(max_chunk_bytes, hello_->max_chunk_bytes());
     }
-    const absl::Status begun =
-        p->Begin({next_id_++, spec->second, max_chunk_bytes, key, hello_->numerics_id()},
-                 Clock::now());
+    const absl::Status begun = p->Begin(
+        {next_id_++, spec->second, max_chunk_bytes, key, hello_->numerics_id()}, Clock::now());
     if (!begun.ok()) {
       Complete(p, FromCheck(begun));
       return true;

@@ -62,7 +62,7 @@ class Lane {
   std::mutex mutex_;
   std::vector<std::shared_ptr<Pending>> inbox_;  // under mutex_
   bool stop_ = false;                            // under mutex_
-  std::atomic<bool> mail_{false};      // the inbox or stop_ has changed
+  std::atomic<bool> mail_{false};                // the inbox or stop_ has changed
   std::atomic<bool> sleeping_{false};  // the thread may not look at mail_ before an event comes
   std::atomic<bool> woken_{false};     // alarm_ is set, its tag not yet received
   grpc::Alarm alarm_;
@@ -121,11 +121,11 @@ class Lane {
   int release_spins_ = 0;
 
   std::unique_ptr<Stream> stream_;
-  absl::Status broken_;           // why this side ended the stream
-  bool reported_ = false;         // connected_ has its value
-  Clock::time_point give_up_;     // on a stream that does not greet
-  Clock::time_point reconnect_;   // not before
-  Clock::duration backoff_;       // the next pause
+  absl::Status broken_;          // why this side ended the stream
+  bool reported_ = false;        // connected_ has its value
+  Clock::time_point give_up_;    // on a stream that does not greet
+  Clock::time_point reconnect_;  // not before
+  Clock::duration backoff_;      // the next pause
 
   // Of the current stream.
   std::optional<v1::Hello> hello_;

@@ -80,8 +80,7 @@ absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request,
     *own = Buffer(rows * row_bytes);
     return own->data();
   };
-  p->gradient_ =
-      output(p->plan_.gradient_row_bytes, p->request_.gradient, &p->result_.gradient);
+  p->gradient_ = output(p->plan_.gradient_row_bytes, p->request_.gradient, &p->result_.gradient);
   p->row_loss_ = output(p->plan_.row_loss_row_bytes, p->request_.row_loss, &p->result_.row_loss);
   p->load_ = rows * (p->plan_.request_row_bytes() + p->plan_.reply_row_bytes());
   return p;
@@ -118,10 +117,9 @@ absl::Status Pending::Begin(Attempt attempt, Clock::time_point now) {
   if (rows <= attempt_.max_chunk_bytes / row_bytes) chunk_rows_ = std::max<std::int64_t>(rows, 1);
   if (chunk_rows_ == 0) {
     const std::int64_t least = std::min(rows, plan_.leaf_rows);
-    return absl::InvalidArgumentError(
-        absl::StrCat("prediction.shape: at least ", least, " rows go in one message, which take ",
-                     least * row_bytes, " bytes; a message holds at most ",
-                     attempt_.max_chunk_bytes));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prediction.shape: at least ", least, " rows go in one message, which take ",
+        least * row_bytes, " bytes; a message holds at most ", attempt_.max_chunk_bytes));
   }
   answered_.assign(std::max<std::int64_t>(1, CeilDiv(rows, chunk_rows_)), false);
   answered_rows_ = 0;
@@ -187,8 +185,8 @@ absl::Status Pending::Store(const v1::ChunkResult& reply, const wire::Bulk& bulk
   const auto check = [&](const char* field, std::int64_t row_bytes, wire::BulkField f) {
     const std::size_t size = TotalSize(Fragments(bulk[f]));
     if (size == static_cast<std::size_t>(rows * row_bytes)) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat(field, ": must have ", rows * row_bytes,
-                                            " bytes for ", rows, " rows; the server sent ", size));
+    return absl::InternalError(absl::StrCat(field, ": must have ", rows * row_bytes, " bytes for ",
+                                            rows, " rows; the server sent ", size));
   };
   for (const absl::Status& s : {check("gradient", plan_.gradient_row_bytes, wire::kGradient),
                                 check("row_loss", plan_.row_loss_row_bytes, wire::kRowLoss)}) {

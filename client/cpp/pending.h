@@ -33,8 +33,7 @@ struct Attempt {
 class Pending {
  public:
   // Checks the request, and allocates what the caller did not. `now` is the time of submission.
-  static absl::StatusOr<std::shared_ptr<Pending>> Make(ScoreRequest request,
-                                                       Clock::time_point now);
+  static absl::StatusOr<std::shared_ptr<Pending>> Make(ScoreRequest request, Clock::time_point now);
 
   // Starts over, from row 0. INVALID_ARGUMENT if not even a leaf fits into a message.
   absl::Status Begin(Attempt attempt, Clock::time_point now);

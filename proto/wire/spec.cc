@@ -47,8 +47,7 @@ template <typename Message, std::size_t n>
 absl::Status CheckBuilt(const Unbuilt<Message> (&table)[n], const Message& message) {
   for (const Unbuilt<Message>& row : table) {
     if (row.used(message)) {
-      return absl::UnimplementedError(
-          absl::StrCat(row.field, ": not implemented by this server"));
+      return absl::UnimplementedError(absl::StrCat(row.field, ": not implemented by this server"));
     }
   }
   return absl::OkStatus();
@@ -81,9 +80,9 @@ absl::Status ReadDType(absl::string_view field, int value, DType* out) {
   if (value == v1::DTYPE_UNSPECIFIED) {
     return absl::InvalidArgumentError(absl::StrCat(field, ": must be given"));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, value == v1::INT8 ? ": no tensor has values of type " : ": unknown value ",
-                   value == v1::INT8 ? "INT8" : absl::StrCat(value)));
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, value == v1::INT8 ? ": no tensor has values of type " : ": unknown value ",
+      value == v1::INT8 ? "INT8" : absl::StrCat(value)));
 }
 
 absl::Status ReadLabel(const v1::Label& message, LabelFormat* out) {
@@ -91,7 +90,8 @@ absl::Status ReadLabel(const v1::Label& message, LabelFormat* out) {
     case v1::Label::kDense:
       out->kind = LabelKind::kDense;
       if (absl::Status s = CheckKnown("item.label.dense", message.dense()); !s.ok()) return s;
-      if (absl::Status s = ReadDType("item.label.dense.dtype", message.dense().dtype(), &out->dtype);
+      if (absl::Status s =
+              ReadDType("item.label.dense.dtype", message.dense().dtype(), &out->dtype);
           !s.ok()) {
         return s;
       }

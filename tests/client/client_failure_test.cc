@@ -66,8 +66,8 @@ TEST_F(ClientTest, StopsSendingAnItemThatIsRefused) {
                 v1::StreamRequest message;
                 stream.Read(&message);
                 const std::uint64_t id = message.chunk().id();
-                stream.Write(stream.Refuse(
-                    message, Error(absl::StatusCode::kResourceExhausted, "label: too many", false)));
+                stream.Write(stream.Refuse(message, Error(absl::StatusCode::kResourceExhausted,
+                                                          "label: too many", false)));
                 int chunks = 1;
                 while (stream.Read(&message)) {
                   if (message.has_cancel()) {
@@ -275,12 +275,13 @@ TEST_F(ClientTest, ReplaysWhatABrokenStreamLeft) {
 
 TEST_F(ClientTest, FollowsAServerThatRestarts) {
   StartServer({}, {[](FakeStream& stream) {
-                stream.Hello();
-                v1::StreamRequest message;
-                stream.Read(&message);
-                stream.Read(&message);
-                return Unavailable();
-              }, Ignore});
+                     stream.Hello();
+                     v1::StreamRequest message;
+                     stream.Read(&message);
+                     stream.Read(&message);
+                     return Unavailable();
+                   },
+                   Ignore});
   Connect();
   const ScoreCase c = MatrixCase(300, 3, 1);
   auto first = client_->Submit(RequestOf(c));
@@ -309,11 +310,12 @@ TEST_F(ClientTest, FailsWithARetryableErrorWithoutRetry) {
 
 TEST_F(ClientTest, TakesAnEarlyEndForABreak) {
   StartServer({}, {[](FakeStream& stream) {
-                stream.Hello();
-                v1::StreamRequest message;
-                stream.Read(&message);
-                return grpc::Status::OK;
-              }, Serve});
+                     stream.Hello();
+                     v1::StreamRequest message;
+                     stream.Read(&message);
+                     return grpc::Status::OK;
+                   },
+                   Serve});
   Connect();
   const ScoreCase c = MatrixCase(100, 3, 1);
   const Outcome outcome = client_->Score(RequestOf(c));
@@ -340,11 +342,12 @@ TEST_F(ClientTest, GivesUpAfterMaxAttempts) {
 
 TEST_F(ClientTest, DoesNotReplayWhatTheServerCallsMalformed) {
   StartServer({}, {[](FakeStream& stream) {
-                stream.Hello();
-                v1::StreamRequest message;
-                stream.Read(&message);
-                return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "malformed message");
-              }, Serve});
+                     stream.Hello();
+                     v1::StreamRequest message;
+                     stream.Read(&message);
+                     return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "malformed message");
+                   },
+                   Serve});
   Connect();
   const ScoreCase c = MatrixCase(100, 3, 1);
   const Outcome outcome = client_->Score(RequestOf(c));
@@ -364,7 +367,8 @@ TEST_F(ClientTest, RefusesAnswersThatTheContractDoesNotAllow) {
   const Fault faults[] = {
       {"gradient too short", [](auto& r) { r.mutable_gradient()->pop_back(); }, "gradient"},
       {"row losses unasked", [](auto& r) { r.set_row_loss("abcd"); }, "row_loss"},
-      {"rows never sent", [](auto& r) { r.mutable_chunk()->set_row_begin(512); }, "not outstanding"},
+      {"rows never sent", [](auto& r) { r.mutable_chunk()->set_row_begin(512); },
+       "not outstanding"},
       {"rows out of step", [](auto& r) { r.mutable_chunk()->set_row_begin(1); }, "not outstanding"},
       {"negative rows", [](auto& r) { r.mutable_chunk()->set_row_begin(-256); }, "not outstanding"},
       {"too few rows", [](auto& r) { r.mutable_chunk()->set_rows(255); }, "not outstanding"},
@@ -478,9 +482,8 @@ TEST_F(ClientTest, DoesNotWaitForAGreetingForEver) {
 }
 
 TEST_F(ClientTest, ConnectsOnceTheServerIsThere) {
-  auto client = std::async(std::launch::async, [&] {
-    return Client::Connect(folder_.address(), QuickOptions());
-  });
+  auto client = std::async(std::launch::async,
+                           [&] { return Client::Connect(folder_.address(), QuickOptions()); });
   StartServer();
   EXPECT_THAT(client.get(), IsOk());
 }

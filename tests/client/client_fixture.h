@@ -114,8 +114,8 @@ class ClientTest : public ::testing::Test {
  protected:
   void StartServer(FakeLimits limits = {}, std::vector<FakeScorer::Script> scripts = {}) {
     server_.reset();  // or it would take the new one's socket with it
-    server_ = std::make_unique<FakeScorer>(folder_.address(), std::move(limits),
-                                           std::move(scripts));
+    server_ =
+        std::make_unique<FakeScorer>(folder_.address(), std::move(limits), std::move(scripts));
   }
   void Connect(ClientOptions options = QuickOptions()) {
     absl::StatusOr<Client> client = Client::Connect(folder_.address(), std::move(options));

@@ -20,10 +20,9 @@ struct Shape {
 // Class axis last, first and in the middle; inner lines shorter and longer than what a client would
 // copy; rows that cross images within a chunk; nothing at all.
 const Shape kShapes[] = {
-    {{1000}, std::nullopt}, {{37, 29}, std::nullopt}, {{}, std::nullopt},
-    {{3000, 7}, -1},        {{11, 2000}, 0},          {{5, 3, 17, 19}, 1},
-    {{2, 3, 64, 96}, 1},    {{3, 9, 11, 5}, -1},      {{0, 4}, -1},
-    {{4, 1000}, 1},         {{700, 1}, 1},
+    {{1000}, std::nullopt}, {{37, 29}, std::nullopt}, {{}, std::nullopt},  {{3000, 7}, -1},
+    {{11, 2000}, 0},        {{5, 3, 17, 19}, 1},      {{2, 3, 64, 96}, 1}, {{3, 9, 11, 5}, -1},
+    {{0, 4}, -1},           {{4, 1000}, 1},           {{700, 1}, 1},
 };
 
 TEST_F(ClientTest, GetsTheBitsOfAnyLayoutBackInPlace) {
@@ -128,7 +127,8 @@ TEST_F(ClientTest, TakesRepliesInAnyOrder) {
                   last += message.chunk().last();
                 }
                 // The last chunk of the last item first, and so on.
-                for (; !chunks.empty(); chunks.pop_back()) stream.Write(stream.Score(chunks.back()));
+                for (; !chunks.empty(); chunks.pop_back())
+                  stream.Write(stream.Score(chunks.back()));
                 return grpc::Status::OK;
               }});
   Connect();

@@ -43,9 +43,9 @@ TEST(EncoderTest, EqualsProtobufByteForByte) {
     {
       Encoder encoder(&borrowed);
       encoder.Header(want.chunk());
-      for (const auto& [field, bytes] : {std::pair(wire::kPrediction, &want.prediction()),
-                                         std::pair(wire::kLabel, &want.label()),
-                                         std::pair(wire::kMask, &want.mask())}) {
+      for (const auto& [field, bytes] :
+           {std::pair(wire::kPrediction, &want.prediction()),
+            std::pair(wire::kLabel, &want.label()), std::pair(wire::kMask, &want.mask())}) {
         encoder.Field(field, bytes->size());
         // In pieces, as tiles are.
         for (std::size_t at = 0; at < bytes->size();) {

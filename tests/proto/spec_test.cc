@@ -12,8 +12,8 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
-using ::testing::StartsWith;
 using testing::IsOk;
+using ::testing::StartsWith;
 using testing::StatusIs;
 
 template <typename Message>
@@ -121,9 +121,8 @@ TEST(SpecTest, RefusesEveryLossThatIsNotBuilt) {
   for (int loss = v1::KL_DIVERGENCE; loss <= v1::Loss_MAX; ++loss) {
     v1::LossSpec message;
     message.set_loss(static_cast<v1::Loss>(loss));
-    EXPECT_THAT(SpecFromProto(message),
-                StatusIs(absl::StatusCode::kUnimplemented,
-                         StartsWith("spec.loss: " + v1::Loss_Name(loss))));
+    EXPECT_THAT(SpecFromProto(message), StatusIs(absl::StatusCode::kUnimplemented,
+                                                 StartsWith("spec.loss: " + v1::Loss_Name(loss))));
   }
 }
 

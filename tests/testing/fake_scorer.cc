@@ -106,7 +106,8 @@ void FakeStream::Check(const v1::StreamRequest& message) {
     auto item = std::make_shared<Item>();
     const absl::StatusOr<LossSpec> spec = SpecFromProto(specs_[chunk.item().spec_id()]);
     const absl::StatusOr<ItemShape> shape = ItemFromProto(chunk.item());
-    if (!spec.ok() || !shape.ok()) return problem(spec.status().message(), shape.status().message());
+    if (!spec.ok() || !shape.ok())
+      return problem(spec.status().message(), shape.status().message());
     const absl::StatusOr<ItemPlan> plan = MakePlan(*shape, *spec);
     if (!plan.ok()) return problem(plan.status().message());
     item->spec = *spec;
@@ -121,8 +122,8 @@ void FakeStream::Check(const v1::StreamRequest& message) {
   item.rows_received += chunk.rows();
   const bool last = item.rows_received == item.plan.geometry.rows();
   if (chunk.last() != last) problem("last was ", chunk.last());
-  const ChunkSizes sizes{message.prediction().size(), message.label().size(),
-                         message.mask().size(), message.row_weight().size()};
+  const ChunkSizes sizes{message.prediction().size(), message.label().size(), message.mask().size(),
+                         message.row_weight().size()};
   const absl::Status status = CheckChunk(item.plan, chunk.row_begin(), chunk.rows(), sizes);
   if (!status.ok()) problem(status.message());
   const auto tensors = static_cast<std::uint64_t>(
@@ -168,12 +169,11 @@ v1::StreamResponse FakeStream::Score(const v1::StreamRequest& message) {
     segment.row_weight = Present(row_weight);
     segment.gradient = Present(gradient);
     segment.row_loss = Present(row_loss);
-    segment.leaves = absl::MakeSpan(item.leaves)
-                         .subspan(chunk.row_begin() / plan.leaf_rows,
-                                  CeilDiv(chunk.rows(), plan.leaf_rows));
+    segment.leaves =
+        absl::MakeSpan(item.leaves)
+            .subspan(chunk.row_begin() / plan.leaf_rows, CeilDiv(chunk.rows(), plan.leaf_rows));
     InlineExecutor executor;
-    const absl::Status status =
-        backend_->Score(plan.key, absl::MakeSpan(&segment, 1), executor);
+    const absl::Status status = backend_->Score(plan.key, absl::MakeSpan(&segment, 1), executor);
     if (!status.ok()) record_->Problem(status.ToString());
     if (!segment.status.ok()) {
       v1::ItemError error;

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "google/protobuf/descriptor.h"
 #include <algorithm>
+#include "google/protobuf/descriptor.h"
 #include "gtest/gtest.h"
 #include "proto/wire/message.h"
 #include "tests/testing/random.h"

@@ -141,8 +141,8 @@ struct ScoreResult {
   double denominator = 1;
   // Multiply the gradient by this: 1/denominator for a mean, otherwise 1.
   double gradient_scale = 1;
-  double gradient_l2_norm = 0;    // of the unscaled gradient; 0 without one
-  std::int64_t valid_count = 0;   // rows (softmax losses) or elements (sigmoid losses)
+  double gradient_l2_norm = 0;   // of the unscaled gradient; 0 without one
+  std::int64_t valid_count = 0;  // rows (softmax losses) or elements (sigmoid losses)
   Conditions conditions;
   StageTimes times;
   // Equal ids give equal bits: backend, build, SIMD target or GPU architecture.
