@@ -84,6 +84,7 @@ class CudaBackend final : public Backend {
   }
 
   std::string_view name() const override { return "cuda"; }
+  bool batched() const override { return true; }
   std::string numerics_id() const override {
     return NumericsId(name(), absl::StrCat("sm_", limits_.compute_capability));
   }
