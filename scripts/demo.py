@@ -137,7 +137,7 @@ def score_pixels(address: str) -> dict:
     # One to look at: large, with pixels of every degree of agreement.
     levels = np.stack([(t == level).sum((1, 2)) for level in (0.25, 0.5, 0.75, 1)])
     worst = int(np.argmax(np.where((levels > 40).all(0), excess, -1)))
-    print(f"  a nodule far from the readers: image {worst}, {by_image[worst]:.3f} a pixel")
+    print(f"  an image far from its readers: number {worst}, {by_image[worst]:.3f} a pixel")
     pixel_loss = results[worst // 64].row_loss[worst % 64]
     return {
         "source": source,
