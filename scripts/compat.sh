@@ -11,7 +11,6 @@ if ! sha256sum --status -c "$stamp" 2> /dev/null; then
   "$venv/bin/python" -m pip install -q --disable-pip-version-check -r scripts/requirements-compat.txt
   sha256sum scripts/requirements-compat.txt > "$stamp"
 fi
-scripts/install_python.sh
-# The same build of softloss as .venv has.
+# Builds it anew only where something has changed.
 "$venv/bin/python" -m pip install -q --disable-pip-version-check --upgrade ./client/python
 JAX_PLATFORMS=cpu "$venv/bin/python" -m pytest -q -rs tests/compat
