@@ -14,8 +14,8 @@ constexpr std::int64_t kChunkBytes = 1 << 20;
 
 std::int64_t ChunkRows(const ItemPlan& plan, std::int64_t wanted) {
   if (wanted > 0) {
-    const std::int64_t leaves = std::min(wanted, plan.geometry.rows()) / plan.leaf_rows +
-                                (wanted % plan.leaf_rows != 0);
+    const std::int64_t leaves =
+        std::min(wanted, plan.geometry.rows()) / plan.leaf_rows + (wanted % plan.leaf_rows != 0);
     return std::max<std::int64_t>(1, leaves) * plan.leaf_rows;
   }
   const std::int64_t row_bytes = plan.request_row_bytes() + plan.reply_row_bytes();
@@ -24,13 +24,12 @@ std::int64_t ChunkRows(const ItemPlan& plan, std::int64_t wanted) {
 
 absl::Status CheckPointer(const char* field, bool wanted, const void* pointer) {
   if (wanted == (pointer != nullptr)) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      field, ": must be ", wanted ? "given" : "null", " for this item; was ",
-      wanted ? "null" : "given"));
+  return absl::InvalidArgumentError(absl::StrCat(field, ": must be ", wanted ? "given" : "null",
+                                                 " for this item; was ",
+                                                 wanted ? "null" : "given"));
 }
 
-absl::Status CheckPointers(const ItemPlan& plan, const EngineInputs& in,
-                           const EngineOutputs& out) {
+absl::Status CheckPointers(const ItemPlan& plan, const EngineInputs& in, const EngineOutputs& out) {
   for (const absl::Status& status :
        {CheckPointer("prediction", true, in.prediction), CheckPointer("label", true, in.label),
         CheckPointer("mask", plan.has_mask, in.mask),
@@ -98,8 +97,8 @@ class ChunkBuilder {
   }
 
   template <typename Data, typename F>
-  static void AddRows(Data* data, std::int64_t row_bytes, std::int64_t row_begin,
-                      std::int64_t rows, std::vector<F>* to) {
+  static void AddRows(Data* data, std::int64_t row_bytes, std::int64_t row_begin, std::int64_t rows,
+                      std::vector<F>* to) {
     if (row_bytes > 0) Add(data, row_begin * row_bytes, rows * row_bytes, to);
   }
 

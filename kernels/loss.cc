@@ -62,8 +62,8 @@ absl::Status Validate(const LossSpec& spec) {
   }
   const std::string loss(Name(spec.loss));
   if (!spec.pos_weight.empty() && spec.loss != Loss::kSigmoidCrossEntropy) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "pos_weight: applies to sigmoid_cross_entropy only; the loss was ", loss));
+    return absl::InvalidArgumentError(
+        absl::StrCat("pos_weight: applies to sigmoid_cross_entropy only; the loss was ", loss));
   }
   if (spec.label_check == LabelCheck::kRenormalize && IsElementwise(spec.loss)) {
     return absl::InvalidArgumentError(absl::StrCat(

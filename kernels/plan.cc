@@ -66,8 +66,8 @@ absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
       }
       return absl::OkStatus();
   }
-  return Invalid(absl::StrCat("label.kind: must be dense or class ids; was ",
-                              static_cast<int>(label.kind)));
+  return Invalid(
+      absl::StrCat("label.kind: must be dense or class ids; was ", static_cast<int>(label.kind)));
 }
 
 absl::Status CheckSize(const char* field, const char* tensor, std::int64_t rows,
@@ -86,8 +86,8 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
     if (absl::Status s = CheckFloat("gradient_dtype", *item.gradient); !s.ok()) return s;
   }
   if (!IsElementwise(spec.loss) && !item.class_axis.has_value()) {
-    return Invalid(absl::StrCat("prediction.class_axis: ", Str(Name(spec.loss)),
-                                " needs one; was absent"));
+    return Invalid(
+        absl::StrCat("prediction.class_axis: ", Str(Name(spec.loss)), " needs one; was absent"));
   }
   if (absl::Status s = CheckLabel(item, spec); !s.ok()) return s;
   absl::StatusOr<Geometry> geometry = MakeGeometry(item.shape, item.class_axis);
@@ -142,8 +142,7 @@ absl::Status CheckChunk(const ItemPlan& plan, std::int64_t row_begin, std::int64
                         const ChunkSizes& sizes) {
   const std::int64_t total = plan.geometry.rows();
   if (row_begin < 0 || row_begin > total) {
-    return Invalid(
-        absl::StrCat("chunk.row_begin: must be in [0, ", total, "]; was ", row_begin));
+    return Invalid(absl::StrCat("chunk.row_begin: must be in [0, ", total, "]; was ", row_begin));
   }
   if (rows < 0 || rows > total - row_begin || (rows == 0 && total != 0)) {
     return Invalid(absl::StrCat("chunk.rows: must be in [", total == 0 ? 0 : 1, ", ",

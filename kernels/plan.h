@@ -71,9 +71,7 @@ struct ItemPlan {
   std::int64_t gradient_row_bytes = 0;
   std::int64_t row_loss_row_bytes = 0;
 
-  DType row_loss_dtype() const {
-    return key.prediction == DType::kF64 ? DType::kF64 : DType::kF32;
-  }
+  DType row_loss_dtype() const { return key.prediction == DType::kF64 ? DType::kF64 : DType::kF32; }
   std::int64_t request_row_bytes() const {
     return prediction_row_bytes + label_row_bytes + mask_row_bytes + weight_row_bytes;
   }

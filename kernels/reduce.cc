@@ -9,9 +9,11 @@
 namespace softloss {
 namespace {
 
-double Denominator(const LossSpec& spec, const Geometry& geometry,
-                   absl::Span<const LeafSum> leaves, const Tally& tally) {
-  const auto count = [](std::int64_t n) { return static_cast<double>(std::max<std::int64_t>(n, 1)); };
+double Denominator(const LossSpec& spec, const Geometry& geometry, absl::Span<const LeafSum> leaves,
+                   const Tally& tally) {
+  const auto count = [](std::int64_t n) {
+    return static_cast<double>(std::max<std::int64_t>(n, 1));
+  };
   switch (spec.normalizer) {
     case Normalizer::kNone: return 1;
     case Normalizer::kFull:
@@ -25,7 +27,7 @@ double Denominator(const LossSpec& spec, const Geometry& geometry,
 
 }  // namespace
 
-double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::* member) {
+double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::*member) {
   if (leaves.empty()) return 0;
   std::vector<double> level(leaves.size());
   for (std::size_t i = 0; i < leaves.size(); ++i) level[i] = leaves[i].*member;

@@ -21,7 +21,7 @@ struct ItemTotals {
 
 // Level by level: a level's pairs (2i, 2i+1) are added, an odd last one passes up unchanged. The
 // leaves of an item always meet in the same tree, however they were chunked.
-double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::* member);
+double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::*member);
 
 // `leaves` are all of the item's, in order; `tally` is the sum of its segments'.
 // INVALID_ARGUMENT under LabelCheck::kStrict when a label was out of range, not finite or

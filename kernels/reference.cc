@@ -71,10 +71,9 @@ void ScoreSigmoidElement(const LossSpec& spec, std::size_t c, Real x, Real t, Re
   row->gradient[c] = (positive + negative) * sigmoid - positive + poison;
 
   // The smoothed label is rounded to the kernel's type, so the smaller coefficient loses digits.
-  const Real linear_scale = epsilon > 0 ? (std::fabs(negative) + std::fabs(positive)) * std::fabs(x)
-                                        : std::fabs(linear);
-  row->terms[c] =
-      linear_scale + (std::fabs(negative) + std::fabs(positive)) * std::fabs(log_term);
+  const Real linear_scale =
+      epsilon > 0 ? (std::fabs(negative) + std::fabs(positive)) * std::fabs(x) : std::fabs(linear);
+  row->terms[c] = linear_scale + (std::fabs(negative) + std::fabs(positive)) * std::fabs(log_term);
   row->gradient_scale[c] =
       weight * std::max(Real{1}, pos_weight) * (std::fabs(t) + std::fabs(1 - t));
 }

@@ -18,7 +18,7 @@ double LabelStep(const LabelFormat& label) {
 }  // namespace
 
 std::string NumericsId(std::string_view backend, std::string_view target) {
-  return absl::StrCat(std::string(backend), "-", std::string(target), "-", SOFTLOSS_VERSION);
+  return absl::StrCat(std::string(backend), "-", std::string(target), "-", SOFTLOSS_BUILD);
 }
 
 double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
@@ -26,8 +26,9 @@ double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
 }
 
 absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight) {
-  return absl::InvalidArgumentError(absl::StrCat("row_weight: must be finite and not negative; row ",
-                                                 segment.first_row + row, " was ", weight));
+  return absl::InvalidArgumentError(
+      absl::StrCat("row_weight: must be finite and not negative; row ", segment.first_row + row,
+                   " was ", weight));
 }
 
 absl::Status BadClassId(const Segment& segment, std::int64_t row, std::int64_t id,

@@ -55,9 +55,9 @@ absl::StatusOr<Geometry> MakeGeometry(absl::Span<const std::int64_t> shape,
   }
   g.classes = shape[axis];
   if (g.classes == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "prediction.shape: the class axis must not be empty; was [", absl::StrJoin(shape, ", "),
-        "] with class_axis ", *class_axis));
+    return absl::InvalidArgumentError(
+        absl::StrCat("prediction.shape: the class axis must not be empty; was [",
+                     absl::StrJoin(shape, ", "), "] with class_axis ", *class_axis));
   }
   // An empty tensor may have other dimensions whose product overflows; it has no rows either way.
   g.outer = 1;

@@ -26,17 +26,25 @@ def report(entry: dict) -> str:
         words = words[1:]
     with tempfile.TemporaryDirectory() as folder:
         words[words.index("-o") + 1] = str(pathlib.Path(folder) / "out.o")
-        done = subprocess.run([*words, "-Xptxas", "-v"], cwd=entry["directory"], text=True,
-                              capture_output=True, check=False)
+        done = subprocess.run(
+            [*words, "-Xptxas", "-v"],
+            cwd=entry["directory"],
+            text=True,
+            capture_output=True,
+            check=False,
+        )
     if done.returncode != 0:
         raise SystemExit(done.stderr)
     return done.stdout + done.stderr
 
 
 def short_name(mangled: str) -> str:
-    name = subprocess.run(["c++filt", mangled], text=True, capture_output=True,
-                          check=True).stdout.strip()
-    name = re.sub(r"softloss::(cuda::)?|\(anonymous namespace\)::|^void |\([^()]*Params\)$", "", name)
+    name = subprocess.run(
+        ["c++filt", mangled], text=True, capture_output=True, check=True
+    ).stdout.strip()
+    name = re.sub(
+        r"softloss::(cuda::)?|\(anonymous namespace\)::|^void |\([^()]*Params\)$", "", name
+    )
     return re.sub(r"\(DType\)(\d)", lambda m: DTYPES[m[1]], name)
 
 
@@ -50,12 +58,21 @@ def main() -> int:
     pattern = re.compile(
         r"Compiling entry function '(?P<name>\w+)' for '(?P<arch>\w+)'.*?"
         r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, "
-        r"(?P<loads>\d+) bytes spill loads.*?Used (?P<regs>\d+) registers(?P<rest>[^\n]*)", re.S)
+        r"(?P<loads>\d+) bytes spill loads.*?Used (?P<regs>\d+) registers(?P<rest>[^\n]*)",
+        re.S,
+    )
     for match in pattern.finditer(text):
         shared = re.search(r"(\d+) bytes smem", match["rest"])
-        rows.append((match["arch"], short_name(match["name"]), int(match["regs"]),
-                     int(match["stack"]), int(match["stores"]) + int(match["loads"]),
-                     int(shared[1]) if shared else 0))
+        rows.append(
+            (
+                match["arch"],
+                short_name(match["name"]),
+                int(match["regs"]),
+                int(match["stack"]),
+                int(match["stores"]) + int(match["loads"]),
+                int(shared[1]) if shared else 0,
+            )
+        )
     print(f"{'arch':6} {'regs':>5} {'stack':>6} {'spills':>7} {'shared':>7}  kernel")
     for arch, name, regs, stack, spills, shared in sorted(rows):
         print(f"{arch:6} {regs:5} {stack:6} {spills:7} {shared:7}  {name}")

@@ -52,8 +52,8 @@ std::optional<Batch> BatchQueue::Take(TimePoint now, bool lane_idle) {
   for (auto it = groups_.begin(); it != groups_.end(); ++it) {
     const std::optional<CloseReason> closed = Closed(it->second, now, lane_idle);
     if (!closed) continue;
-    if (oldest == groups_.end() || it->second.entries.front().sequence <
-                                       oldest->second.entries.front().sequence) {
+    if (oldest == groups_.end() ||
+        it->second.entries.front().sequence < oldest->second.entries.front().sequence) {
       oldest = it;
       reason = closed;
     }

@@ -76,9 +76,9 @@ absl::StatusOr<ByteBudget::Charge> ByteBudget::Acquire(const std::shared_ptr<Ten
   }
   if (!TryAdd(global_->used, bytes, options_.global_bytes)) {
     tenant->used_.fetch_sub(bytes, std::memory_order_relaxed);
-    return absl::UnavailableError(
-        absl::StrCat("tenant '", tenant->name(), "': global_budget_bytes is ",
-                     options_.global_bytes, ", in use ", used(), "; asked for ", bytes));
+    return absl::UnavailableError(absl::StrCat("tenant '", tenant->name(),
+                                               "': global_budget_bytes is ", options_.global_bytes,
+                                               ", in use ", used(), "; asked for ", bytes));
   }
   return Charge(tenant, bytes);
 }

@@ -43,8 +43,7 @@ absl::Status Received<Message>::Take(grpc::ByteBuffer* buffer) {
 grpc::ByteBuffer ToByteBuffer(Reply* reply);
 
 inline grpc::Status ToGrpcStatus(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      std::string(status.message()));
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
 }  // namespace softloss

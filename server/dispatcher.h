@@ -20,7 +20,10 @@ class Dispatcher {
   // `lane` is null for CPU backends. All outlive the dispatcher.
   Dispatcher(Backend* backend, WorkerPool* workers, Batcher* lane, const Clock* clock,
              std::int64_t spill_bytes)
-      : backend_(backend), workers_(workers), lane_(lane), clock_(clock),
+      : backend_(backend),
+        workers_(workers),
+        lane_(lane),
+        clock_(clock),
         spill_bytes_(spill_bytes) {}
 
   // Scores the task, here or elsewhere, and calls its Done() exactly once, perhaps before returning.

@@ -15,8 +15,8 @@ class CheckCall final : public std::enable_shared_from_this<CheckCall> {
  public:
   static void Accept(const HealthEnv* env) {
     auto call = std::make_shared<CheckCall>(env);
-    env->service->RequestCheck(&call->context_, &call->request_, &call->writer_,
-                               env->call->queue, env->call->queue, call->accepted_.Arm(call));
+    env->service->RequestCheck(&call->context_, &call->request_, &call->writer_, env->call->queue,
+                               env->call->queue, call->accepted_.Arm(call));
   }
 
   explicit CheckCall(const HealthEnv* env) : env_(env) {}
@@ -63,8 +63,8 @@ class WatchCall final : public LiveCall, public std::enable_shared_from_this<Wat
   static void Accept(const HealthEnv* env) {
     auto call = std::make_shared<WatchCall>(env);
     call->context_.AsyncNotifyWhenDone(call->done_.tag());
-    env->service->RequestWatch(&call->context_, &call->request_, &call->writer_,
-                               env->call->queue, env->call->queue, call->accepted_.Arm(call));
+    env->service->RequestWatch(&call->context_, &call->request_, &call->writer_, env->call->queue,
+                               env->call->queue, call->accepted_.Arm(call));
   }
 
   explicit WatchCall(const HealthEnv* env) : env_(env) {}
@@ -104,8 +104,7 @@ class WatchCall final : public LiveCall, public std::enable_shared_from_this<Wat
     Advance();
   }
   void OnFinished(bool) {
-    env_->call->context->metrics->RpcHandled(RpcMethod::kHealthWatch,
-                                             grpc::StatusCode::CANCELLED);
+    env_->call->context->metrics->RpcHandled(RpcMethod::kHealthWatch, grpc::StatusCode::CANCELLED);
   }
 
   // Writes the status if it is not the one last written. With mutex_ held.

@@ -18,8 +18,8 @@ inline std::vector<double> Buckets125(double first, double last) {
   for (int exponent = static_cast<int>(std::floor(std::log10(first) + 1e-9));; ++exponent) {
     for (double digit : {1.0, 2.0, 5.0}) {
       // Dividing by a power of ten that is exact gives the double nearest to the decimal.
-      const double bound = exponent < 0 ? digit / std::pow(10, -exponent)
-                                        : digit * std::pow(10, exponent);
+      const double bound =
+          exponent < 0 ? digit / std::pow(10, -exponent) : digit * std::pow(10, exponent);
       if (bound > last * (1 + 1e-9)) return bounds;
       if (bound > first * (1 - 1e-9)) bounds.push_back(bound);
     }

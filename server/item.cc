@@ -14,9 +14,7 @@ namespace {
 // The reply's head and tags beside its tensors, at most.
 constexpr std::int64_t kReplyOverhead = 1024;
 
-std::size_t Size(const wire::FragmentVector& fragments) {
-  return TotalSize(Fragments(fragments));
-}
+std::size_t Size(const wire::FragmentVector& fragments) { return TotalSize(Fragments(fragments)); }
 
 TaskTimes& operator+=(TaskTimes& a, const TaskTimes& b) {
   a.decode_ns += b.decode_ns;
@@ -65,8 +63,8 @@ absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& conte
   if (!plan.ok()) return plan.status();
   if (absl::Status s = context.backend->Supports(plan->key); !s.ok()) return s;
   if (header.request_key().size() != 0 && header.request_key().size() != 16) {
-    return absl::InvalidArgumentError(absl::StrCat("item.request_key: must have 16 bytes; has ",
-                                                   header.request_key().size()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("item.request_key: must have 16 bytes; has ", header.request_key().size()));
   }
 
   auto item = std::make_shared<ItemState>();

@@ -11,10 +11,10 @@ namespace softloss {
 struct ListenAddress {
   enum class Kind : std::uint8_t { kTcp, kUnix, kUnixAbstract };
   Kind kind = Kind::kTcp;
-  std::string host;         // TCP: without brackets
-  int port = 0;             // TCP
-  std::string path;         // Unix: the path, or the abstract name
-  bool local = true;        // cannot be reached from another machine
+  std::string host;   // TCP: without brackets
+  int port = 0;       // TCP
+  std::string path;   // Unix: the path, or the abstract name
+  bool local = true;  // cannot be reached from another machine
 };
 
 // host:port, [ipv6]:port, unix:/absolute/path, unix-abstract:name. INVALID_ARGUMENT with the rule

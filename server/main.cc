@@ -68,9 +68,8 @@ int main(int argc, char** argv) {
   }
   std::puts("ready");
   std::fflush(stdout);
-  softloss::Log(softloss::LogLevel::kInfo,
-                absl::StrCat("softlossd " SOFTLOSS_VERSION " serves as ",
-                             (*server)->numerics_id()));
+  softloss::Log(softloss::LogLevel::kInfo, absl::StrCat("softlossd " SOFTLOSS_VERSION " serves as ",
+                                                        (*server)->numerics_id()));
 
   const timespec second{.tv_sec = 1, .tv_nsec = 0};
   int signal;

@@ -46,10 +46,10 @@ constexpr std::array<Rpc, kRpcMethods> kRpcs = {{
 
 // As go-grpc-prometheus spells them, so that its dashboards and alerts work.
 constexpr std::array<const char*, 17> kGrpcCodes = {
-    "OK",           "Canceled",          "Unknown",         "InvalidArgument",  "DeadlineExceeded",
-    "NotFound",     "AlreadyExists",     "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
-    "Aborted",      "OutOfRange",        "Unimplemented",   "Internal",         "Unavailable",
-    "DataLoss",     "Unauthenticated"};
+    "OK",       "Canceled",       "Unknown",          "InvalidArgument",   "DeadlineExceeded",
+    "NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+    "Aborted",  "OutOfRange",     "Unimplemented",    "Internal",          "Unavailable",
+    "DataLoss", "Unauthenticated"};
 
 constexpr std::array<const char*, kOutcomes> kOutcomeNames = {"ok",      "invalid",   "shed",
                                                               "expired", "cancelled", "failed"};
@@ -61,7 +61,7 @@ constexpr std::array<const char*, kBackendErrorKinds> kErrorNames = {"oom", "sti
 
 struct Stage {
   const char* name;
-  std::uint64_t TaskTimes::* time;
+  std::uint64_t TaskTimes::*time;
 };
 constexpr std::array<Stage, 6> kStages = {{{"decode", &TaskTimes::decode_ns},
                                            {"queue", &TaskTimes::queue_ns},
@@ -193,25 +193,25 @@ struct Metrics::Impl {
                "Values that were not finite and were kept out of a metric.");
   std::deque<HistogramFamily> histograms;
 
-  HistogramFamily& rpc_seconds = Histograms(
-      "grpc_server_handling_seconds", "Time from a unary call's start to its end.",
-      Buckets125(1e-4, 10));
-  HistogramFamily& item_latency = Histograms(
-      "softloss_item_latency_seconds", "Time from an item's arrival to its last reply.",
-      Buckets125(1e-4, 10));
-  HistogramFamily& stage_seconds = Histograms(
-      "softloss_stage_duration_seconds", "Time of an item's chunks in each stage, summed.",
-      Buckets125(1e-6, 10));
+  HistogramFamily& rpc_seconds =
+      Histograms("grpc_server_handling_seconds", "Time from a unary call's start to its end.",
+                 Buckets125(1e-4, 10));
+  HistogramFamily& item_latency =
+      Histograms("softloss_item_latency_seconds", "Time from an item's arrival to its last reply.",
+                 Buckets125(1e-4, 10));
+  HistogramFamily& stage_seconds =
+      Histograms("softloss_stage_duration_seconds",
+                 "Time of an item's chunks in each stage, summed.", Buckets125(1e-6, 10));
   HistogramFamily& batch_items =
       Histograms("softloss_batch_items", "Chunks in a device batch.", Buckets125(1, 10'000));
   HistogramFamily& batch_bytes = Histograms(
       "softloss_batch_bytes", "Bytes of a device batch, request and reply.", Buckets125(1e3, 1e9));
-  HistogramFamily& loss_nats = Histograms(
-      "softloss_loss_nats", "Mean loss of an item: its sum over its denominator.",
-      Buckets125(1e-4, 50));
+  HistogramFamily& loss_nats =
+      Histograms("softloss_loss_nats", "Mean loss of an item: its sum over its denominator.",
+                 Buckets125(1e-4, 50));
   HistogramFamily& gradient_norm = Histograms(
-      "softloss_gradient_l2_norm", "L2 norm of an item's gradient, scale included; not of zero ones.",
-      Buckets125(1e-6, 1e4));
+      "softloss_gradient_l2_norm",
+      "L2 norm of an item's gradient, scale included; not of zero ones.", Buckets125(1e-6, 1e4));
 
   std::array<RpcSeries, kRpcMethods> rpc;
   std::array<std::optional<LossSeries>, 256> by_loss;
@@ -257,10 +257,10 @@ Metrics::Impl::Impl(const BuildInfo& info) {
 
   auto& items = Counters("softloss_items_total", "Items ended, by outcome.");
   auto& rows = Counters("softloss_rows_total", "Rows of items that were scored.");
-  auto& unnormalized = Counters("softloss_unnormalized_labels_total",
-                                "Label rows that do not sum to 1.");
-  auto& out_of_range = Counters("softloss_out_of_range_labels_total",
-                                "Label values outside [0, 1].");
+  auto& unnormalized =
+      Counters("softloss_unnormalized_labels_total", "Label rows that do not sum to 1.");
+  auto& out_of_range =
+      Counters("softloss_out_of_range_labels_total", "Label values outside [0, 1].");
   for (Loss loss : AllLosses()) {
     const std::string name(Name(loss));
     LossSeries& series = by_loss[static_cast<std::size_t>(loss)].emplace();
@@ -287,22 +287,22 @@ Metrics::Impl::Impl(const BuildInfo& info) {
                     "reason", kInvalidNames);
   shed = AddEach(Counters("softloss_shed_total", "Items refused for lack of room."), "reason",
                  kShedNames);
-  backend_errors = AddEach(
-      Counters("softloss_backend_errors_total", "Failures of the backend, by kind."), "kind",
-      kErrorNames);
+  backend_errors =
+      AddEach(Counters("softloss_backend_errors_total", "Failures of the backend, by kind."),
+              "kind", kErrorNames);
   std::array<const char*, kCloseReasons> reasons;
   for (int i = 0; i < kCloseReasons; ++i) reasons[i] = Name(static_cast<CloseReason>(i)).data();
-  batches_closed = AddEach(Counters("softloss_batches_closed_total", "Device batches, by why closed."),
-                           "reason", reasons);
+  batches_closed =
+      AddEach(Counters("softloss_batches_closed_total", "Device batches, by why closed."), "reason",
+              reasons);
   batch_items_series = batch_items.Add({{"backend", info.backend}});
   batch_bytes_series = batch_bytes.Add({{"backend", info.backend}});
   BuildGauge()
       .Name("softloss_build_info")
       .Help("Always 1; what this server is.")
       .Register(registry)
-      .Add({{"version", info.version},
-            {"backend", info.backend},
-            {"numerics_id", info.numerics_id}})
+      .Add(
+          {{"version", info.version}, {"backend", info.backend}, {"numerics_id", info.numerics_id}})
       .Set(1);
 }
 
@@ -410,8 +410,8 @@ std::string Metrics::Serialize() const {
                               MetricType::Counter, stats.cpu_seconds));
   families.push_back(OneValue("process_resident_memory_bytes", "Memory in use.", MetricType::Gauge,
                               stats.resident_bytes));
-  families.push_back(OneValue("process_open_fds", "Open file descriptors.", MetricType::Gauge,
-                              stats.open_fds));
+  families.push_back(
+      OneValue("process_open_fds", "Open file descriptors.", MetricType::Gauge, stats.open_fds));
   return prometheus::TextSerializer().Serialize(families);
 }
 

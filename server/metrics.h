@@ -55,7 +55,7 @@ struct ItemObservation {
   Outcome outcome = Outcome::kOk;
   double latency_s = 0;  // from the header's arrival to the last reply's hand-over
   std::int64_t rows = 0;
-  TaskTimes times;                   // summed over its chunks; stages that took 0 ns are left out
+  TaskTimes times;  // summed over its chunks; stages that took 0 ns are left out
   // Of a scored item. A gradient_l2_norm of 0 is taken as "no gradient was asked for".
   std::optional<ItemTotals> totals;
 };

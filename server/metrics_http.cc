@@ -28,10 +28,9 @@ constexpr char kRequestTimeoutMs[] = "10000";
 
 void Reply(mg_connection* connection, absl::string_view status, absl::string_view type,
            absl::string_view body, bool head_only) {
-  const std::string head =
-      absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type,
-                   "\r\nContent-Length: ", body.size(),
-                   "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
+  const std::string head = absl::StrCat("HTTP/1.1 ", status, "\r\nContent-Type: ", type,
+                                        "\r\nContent-Length: ", body.size(),
+                                        "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
   mg_write(connection, head.data(), head.size());
   if (!head_only) mg_write(connection, body.data(), body.size());
 }
@@ -52,9 +51,9 @@ absl::StatusOr<std::unique_ptr<MetricsHttp>> MetricsHttp::Start(const std::strin
 
   auto impl = std::make_unique<Impl>();
   impl->handlers = std::move(handlers);
-  const char* options[] = {"listening_ports",    address.c_str(), "num_threads",       kThreads,
-                           "request_timeout_ms", kRequestTimeoutMs, "enable_keep_alive", "no",
-                           nullptr};
+  const char* options[] = {
+      "listening_ports", address.c_str(),     "num_threads", kThreads, "request_timeout_ms",
+      kRequestTimeoutMs, "enable_keep_alive", "no",          nullptr};
   mg_callbacks callbacks{};
   // Answers everything here, before the server's own code would look for files.
   callbacks.begin_request = [](mg_connection* connection) -> int {
@@ -104,8 +103,7 @@ absl::StatusOr<std::unique_ptr<MetricsHttp>> MetricsHttp::Start(const std::strin
   }
   mg_server_port bound{};
   if (mg_get_server_ports(impl->server, 1, &bound) != 1) {
-    return absl::UnavailableError(
-        absl::StrCat("metrics_listen: no port was bound for ", address));
+    return absl::UnavailableError(absl::StrCat("metrics_listen: no port was bound for ", address));
   }
   impl->address = absl::StrCat(address.substr(0, colon), ":", bound.port);
   return std::unique_ptr<MetricsHttp>(new MetricsHttp(std::move(impl)));

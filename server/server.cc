@@ -43,8 +43,8 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(const std::string& name) 
       Log(LogLevel::kInfo, "backend cuda: --backend=auto, and a device is there");
       return device;
     }
-    Log(LogLevel::kInfo, absl::StrCat("backend cpu: --backend=auto, and cuda says: ",
-                                      device.status().message()));
+    Log(LogLevel::kInfo,
+        absl::StrCat("backend cpu: --backend=auto, and cuda says: ", device.status().message()));
     return MakeBackend("cpu");
   }
   Log(LogLevel::kInfo, "backend cpu: --backend=auto, and this build has no cuda");
@@ -161,9 +161,8 @@ absl::Status Server::Impl::StartMetrics() {
         return static_cast<double>(lane ? lane->queued_items()
                                         : static_cast<std::int64_t>(workers->queued()));
       });
-  metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes; 0 without a device.", [this] {
-    return static_cast<double>(lane ? lane->queued_bytes() : 0);
-  });
+  metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes; 0 without a device.",
+                          [this] { return static_cast<double>(lane ? lane->queued_bytes() : 0); });
   metrics->AddGaugeSource("softloss_queue_limit_bytes", "--batch_queue_bytes.", [this] {
     return static_cast<double>(lane ? lane->max_queued_bytes() : 0);
   });
@@ -219,14 +218,13 @@ absl::Status Server::Impl::StartServing() {
                    .draining = &draining};
   HealthEnv health_env{.service = &health_service, .state = &health};
   for (std::int64_t i = 0; i < options.io_threads; ++i) {
-    io.push_back(
-        std::make_unique<IoThread>(builder.AddCompletionQueue(), call_env, health_env));
+    io.push_back(std::make_unique<IoThread>(builder.AddCompletionQueue(), call_env, health_env));
   }
   grpc = builder.BuildAndStart();
   for (std::size_t i = 0; i < ports.size(); ++i) {
     if (grpc == nullptr || ports[i] == 0) {
-      return absl::UnavailableError(absl::StrCat("--listen: cannot listen on ",
-                                                 absl::StrJoin(options.listen, ", ")));
+      return absl::UnavailableError(
+          absl::StrCat("--listen: cannot listen on ", absl::StrJoin(options.listen, ", ")));
     }
     absl::StatusOr<std::string> address = BoundAddress(options.listen[i], ports[i]);
     if (!address.ok()) return address.status();
@@ -281,8 +279,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   std::unique_ptr<Server> server(new Server(std::make_unique<Impl>()));
   Impl& impl = *server->impl_;
   impl.options = options;
-  if (absl::Status s = ValidateAndResolve(
-          impl.options, static_cast<int>(std::thread::hardware_concurrency()));
+  if (absl::Status s =
+          ValidateAndResolve(impl.options, static_cast<int>(std::thread::hardware_concurrency()));
       !s.ok()) {
     return s;
   }

@@ -205,7 +205,8 @@ absl::StatusOr<std::int64_t> ParseNumber(const Option& option, absl::string_view
   if (!absl::SimpleAtoi(absl::StripAsciiWhitespace(digits), &number)) {
     return Bad(option.name, rule, text);
   }
-  if (number > (std::numeric_limits<std::int64_t>::max() >> shift) || number << shift > option.max) {
+  if (number > (std::numeric_limits<std::int64_t>::max() >> shift) ||
+      number << shift > option.max) {
     return Bad(option.name, absl::StrCat("must be at most ", option.max), text);
   }
   if (number << shift < option.min) {
@@ -227,7 +228,8 @@ absl::Status Set(const Option& option, absl::string_view text, bool first, Serve
     options.*(*field) = *number;
   } else if (const auto* field = std::get_if<std::string ServerOptions::*>(&option.field)) {
     const std::vector<absl::string_view> choices = absl::StrSplit(option.choices, '|');
-    if (!option.choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end()) {
+    if (!option.choices.empty() &&
+        std::find(choices.begin(), choices.end(), text) == choices.end()) {
       return Bad(option.name, absl::StrCat("must be one of ", option.choices), text);
     }
     options.*(*field) = std::string(text);

@@ -9,7 +9,7 @@
 namespace softloss {
 namespace {
 
-// Definitions a stream may make; a client that needs more opens another stream.
+// Definitions that a stream keeps.
 constexpr std::size_t kMaxSpecs = 4096;
 
 }  // namespace
@@ -61,13 +61,10 @@ absl::Status Session::OnDefine(const v1::Define& define, std::int64_t wire_bytes
   if (define.spec_id() == 0) {
     return absl::InvalidArgumentError("define.spec_id: must be at least 1; was 0");
   }
-  if (specs_.contains(define.spec_id())) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("define.spec_id: ", define.spec_id(), " is already defined on this stream"));
-  }
-  if (specs_.size() == kMaxSpecs) {
+  if (specs_.size() == kMaxSpecs && !specs_.contains(define.spec_id())) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("define: a stream may define at most ", kMaxSpecs, " specs"));
+        absl::StrCat("define.spec_id: a stream may use at most ", kMaxSpecs,
+                     " ids; define one anew instead of id ", define.spec_id()));
   }
   absl::StatusOr<Charge> charge = context_->budget->Acquire(tenant_, wire_bytes);
   if (!charge.ok()) return charge.status();
@@ -141,8 +138,8 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnChunk(const v1::Chunk& chu
 
 absl::StatusOr<std::shared_ptr<ItemState>> Session::Admit(const v1::Chunk& chunk, TimePoint now) {
   if (!chunk.has_item()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "chunk.item: the first chunk of item ", chunk.id(), " must describe it; was absent"));
+    return absl::InvalidArgumentError(absl::StrCat("chunk.item: the first chunk of item ",
+                                                   chunk.id(), " must describe it; was absent"));
   }
   if (draining_) {
     context_->metrics->Shed(ShedReason::kDraining);
@@ -155,8 +152,8 @@ absl::StatusOr<std::shared_ptr<ItemState>> Session::Admit(const v1::Chunk& chunk
   }
   auto it = specs_.find(header.spec_id());
   if (it == specs_.end()) {
-    return absl::FailedPreconditionError(absl::StrCat("item.spec_id: ", header.spec_id(),
-                                                      " was never defined on this stream"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("item.spec_id: ", header.spec_id(), " was never defined on this stream"));
   }
   if (!it->second.spec.ok()) return it->second.spec.status();
   return AdmitItem(*context_, header, *it->second.spec, chunk.id(), now);
@@ -170,9 +167,8 @@ absl::Status Session::CheckOrder(const v1::Chunk& chunk, const ItemState& item) 
                      " is next; was ", chunk.row_begin()));
   }
   if (chunk.rows() < 0 || chunk.rows() > rows - chunk.row_begin()) {
-    return absl::InvalidArgumentError(absl::StrCat("chunk.rows: must be in [0, ",
-                                                   rows - chunk.row_begin(), "]; was ",
-                                                   chunk.rows()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "chunk.rows: must be in [0, ", rows - chunk.row_begin(), "]; was ", chunk.rows()));
   }
   const bool ends = chunk.row_begin() + chunk.rows() == rows;
   if (chunk.rows() == 0 && !(ends && chunk.last())) {
@@ -271,9 +267,9 @@ void Session::OnHalfClose(std::vector<Reply>* outbox) {
     item->last_received = true;  // nothing more can come
     if (!item->answered) {
       Answer(*item,
-             absl::InvalidArgumentError(absl::StrCat(
-                 "chunk.last: the stream was half-closed after ", item->rows_received, " of ",
-                 item->plan.geometry.rows(), " rows of item ", item->id)),
+             absl::InvalidArgumentError(
+                 absl::StrCat("chunk.last: the stream was half-closed after ", item->rows_received,
+                              " of ", item->plan.geometry.rows(), " rows of item ", item->id)),
              nullptr, outbox);
     }
     Retire(item);

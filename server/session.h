@@ -59,8 +59,7 @@ class Session {
   };
 
   absl::Status OnDefine(const v1::Define& define, std::int64_t wire_bytes);
-  absl::StatusOr<std::unique_ptr<ChunkTask>> OnChunk(const v1::Chunk& chunk,
-                                                     const wire::Bulk& bulk,
+  absl::StatusOr<std::unique_ptr<ChunkTask>> OnChunk(const v1::Chunk& chunk, const wire::Bulk& bulk,
                                                      std::int64_t wire_bytes,
                                                      std::shared_ptr<const void> received,
                                                      std::vector<Reply>* outbox);
@@ -78,7 +77,7 @@ class Session {
   std::shared_ptr<Tenant> tenant_;
   std::weak_ptr<ScoredSink> sink_;
   bool draining_ = false;
-  std::int64_t tasks_ = 0;            // handed out, not yet back
+  std::int64_t tasks_ = 0;              // handed out, not yet back
   std::int64_t outstanding_bytes_ = 0;  // of messages whose chunks are not scored
   std::int64_t outstanding_items_ = 0;
   absl::flat_hash_map<std::uint32_t, Spec> specs_;

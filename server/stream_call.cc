@@ -127,8 +127,8 @@ void StreamCall::OnDone(bool) {
 }
 
 void StreamCall::OnFinished(bool) {
-  const grpc::StatusCode code = closing_.has_value() ? closing_->error_code()
-                                                     : grpc::StatusCode::OK;
+  const grpc::StatusCode code =
+      closing_.has_value() ? closing_->error_code() : grpc::StatusCode::OK;
   env_->context->metrics->RpcHandled(RpcMethod::kScoreStream, code, std::nullopt);
 }
 

@@ -74,9 +74,8 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> UnaryCall::MakeTask(
   }
   absl::StatusOr<LossSpec> spec = SpecFromProto(header.spec());
   if (!spec.ok()) return spec.status();
-  absl::StatusOr<std::shared_ptr<ItemState>> item =
-      AdmitItem(*env_->context, header, std::make_shared<const LossSpec>(*std::move(spec)), 0,
-                start_);
+  absl::StatusOr<std::shared_ptr<ItemState>> item = AdmitItem(
+      *env_->context, header, std::make_shared<const LossSpec>(*std::move(spec)), 0, start_);
   if (!item.ok()) return item.status();
   item_ = *std::move(item);
   item_->deadline = std::min(item_->deadline, ClientDeadline(context_, start_));

@@ -232,6 +232,7 @@ void Lane::StreamOver(Clock::time_point now) {
   stream_.reset();
   hello_.reset();
   specs_.clear();
+  defined_ = 0;
   cancels_.clear();
   DropNext();
   const Clock::duration pause = NextBackoff();
@@ -403,10 +404,16 @@ bool Lane::PrepareNext() {
   const std::shared_ptr<Pending> p = to_send_.front();
 
   if (!in_flight_.contains(p->id())) {
-    const auto [spec, added] = specs_.try_emplace(p->spec(), specs_.size() + 1);
+    const auto [spec, added] = specs_.try_emplace(p->spec(), 0);
     if (added) {
+      // The slots go round: what held this one will be defined anew if it is wanted again.
+      std::string& slot = spec_slots_[defined_ % kMaxSpecs];
+      if (defined_ >= kMaxSpecs) specs_.erase(slot);
+      slot = p->spec();
+      const std::uint32_t id = 1 + defined_++ % kMaxSpecs;
+      specs_[slot] = id;
       v1::StreamRequest message;
-      message.mutable_define()->set_spec_id(spec->second);
+      message.mutable_define()->set_spec_id(id);
       message.mutable_define()->mutable_spec()->ParseFromString(p->spec());
       SendControl(message);
       return true;

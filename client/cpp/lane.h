@@ -6,6 +6,7 @@
 // a new stream is made, on a new connection, after a pause.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -48,6 +49,9 @@ class Lane {
   void Stop();
 
  private:
+  // Definitions that a stream keeps; a job may change a parameter every step.
+  static constexpr std::size_t kMaxSpecs = 64;
+
   Lane(std::string address, ClientOptions options);
 
   void Wake();
@@ -131,7 +135,9 @@ class Lane {
   std::optional<v1::Hello> hello_;
   std::int64_t credit_bytes_ = 0;
   std::int64_t credit_items_ = 0;
-  absl::flat_hash_map<std::string, std::uint32_t> specs_;
+  absl::flat_hash_map<std::string, std::uint32_t> specs_;  // those in spec_slots_, to their ids
+  std::array<std::string, kMaxSpecs> spec_slots_;
+  std::size_t defined_ = 0;
   std::deque<std::uint64_t> cancels_;
   Message next_;  // waits for credit, or for the write before it
   std::shared_ptr<Pending> next_of_;

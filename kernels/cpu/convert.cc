@@ -68,10 +68,11 @@ HWY_INLINE VU ToF16Bits(VF value) {
   const VU normal = hn::ShiftRight<13>(
       hn::Add(hn::Sub(magnitude, hn::Set(du, 112u << 23)), hn::Add(odd, hn::Set(du, 0xFFF))));
   // Below 2^-14: adding ½ leaves the value in units of 2^-24 in the low bits, rounded to even.
-  const VU subnormal = hn::Sub(
-      hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), hn::Set(d, 0.5f))), hn::Set(du, 0x3F000000));
-  const VU nan = hn::Or(hn::Set(du, 0x7E00),
-                        hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 0x3FF)));
+  const VU subnormal =
+      hn::Sub(hn::BitCast(du, hn::Add(hn::BitCast(d, magnitude), hn::Set(d, 0.5f))),
+              hn::Set(du, 0x3F000000));
+  const VU nan =
+      hn::Or(hn::Set(du, 0x7E00), hn::And(hn::ShiftRight<13>(magnitude), hn::Set(du, 0x3FF)));
   auto h = hn::BitCast(di, normal);
   h = hn::IfThenElse(hn::Lt(signed_magnitude, hn::Set(di, 0x38800000)), hn::BitCast(di, subnormal),
                      h);
@@ -104,15 +105,17 @@ void DecodeF32(DType dtype, U8 u8, const std::byte* from, std::size_t n, float* 
   switch (dtype) {
     case DType::kF32: std::memcpy(to, from, n * sizeof(float)); return;
     case DType::kF16:
-      ForVectors<std::uint16_t, float>(from, n, to, [&](const std::uint16_t* in, float* out) HWY_ATTR {
-        hn::StoreU(F16Bits(hn::PromoteTo(U32(), hn::LoadU(U16(), in))), d, out);
-      });
+      ForVectors<std::uint16_t, float>(
+          from, n, to, [&](const std::uint16_t* in, float* out) HWY_ATTR {
+            hn::StoreU(F16Bits(hn::PromoteTo(U32(), hn::LoadU(U16(), in))), d, out);
+          });
       return;
     case DType::kBF16:
-      ForVectors<std::uint16_t, float>(from, n, to, [&](const std::uint16_t* in, float* out) HWY_ATTR {
-        const VU bits = hn::ShiftLeft<16>(hn::PromoteTo(U32(), hn::LoadU(U16(), in)));
-        hn::StoreU(hn::BitCast(d, bits), d, out);
-      });
+      ForVectors<std::uint16_t, float>(
+          from, n, to, [&](const std::uint16_t* in, float* out) HWY_ATTR {
+            const VU bits = hn::ShiftLeft<16>(hn::PromoteTo(U32(), hn::LoadU(U16(), in)));
+            hn::StoreU(hn::BitCast(d, bits), d, out);
+          });
       return;
     case DType::kF64:
       for (std::size_t i = 0; i < n; ++i) {
@@ -123,10 +126,11 @@ void DecodeF32(DType dtype, U8 u8, const std::byte* from, std::size_t n, float* 
       return;
     default: {
       const VF divisor = hn::Set(d, u8 == U8::kDivideBy255 ? 255.0f : 1.0f);
-      ForVectors<std::uint8_t, float>(from, n, to, [&](const std::uint8_t* in, float* out) HWY_ATTR {
-        const auto wide = hn::PromoteTo(I32(), hn::LoadU(U8Tag(), in));
-        hn::StoreU(hn::Div(hn::ConvertTo(d, wide), divisor), d, out);
-      });
+      ForVectors<std::uint8_t, float>(
+          from, n, to, [&](const std::uint8_t* in, float* out) HWY_ATTR {
+            const auto wide = hn::PromoteTo(I32(), hn::LoadU(U8Tag(), in));
+            hn::StoreU(hn::Div(hn::ConvertTo(d, wide), divisor), d, out);
+          });
     }
   }
 }
@@ -136,14 +140,16 @@ void EncodeF32(const float* from_floats, std::size_t n, DType dtype, std::byte* 
   const std::byte* from = reinterpret_cast<const std::byte*>(from_floats);
   switch (dtype) {
     case DType::kF16:
-      ForVectors<float, std::uint16_t>(from, n, to, [&](const float* in, std::uint16_t* out) HWY_ATTR {
-        StoreLowHalves(ToF16Bits(hn::LoadU(d, in)), out);
-      });
+      ForVectors<float, std::uint16_t>(from, n, to,
+                                       [&](const float* in, std::uint16_t* out) HWY_ATTR {
+                                         StoreLowHalves(ToF16Bits(hn::LoadU(d, in)), out);
+                                       });
       return;
     case DType::kBF16:
-      ForVectors<float, std::uint16_t>(from, n, to, [&](const float* in, std::uint16_t* out) HWY_ATTR {
-        StoreLowHalves(ToBF16Bits(hn::LoadU(d, in)), out);
-      });
+      ForVectors<float, std::uint16_t>(from, n, to,
+                                       [&](const float* in, std::uint16_t* out) HWY_ATTR {
+                                         StoreLowHalves(ToBF16Bits(hn::LoadU(d, in)), out);
+                                       });
       return;
     case DType::kF64:
       for (std::size_t i = 0; i < n; ++i) {

@@ -41,8 +41,8 @@ struct Task {
 
 void Run(const ScoreKey& key, Task& task) {
   thread_local cpu::Scratch scratch;
-  task.status = cpu::ScoreLeaves(key, *task.segment, task.leaf_begin, task.leaf_end, scratch,
-                                 task.tally);
+  task.status =
+      cpu::ScoreLeaves(key, *task.segment, task.leaf_begin, task.leaf_end, scratch, task.tally);
 }
 
 class CpuBackend final : public Backend {
@@ -53,9 +53,9 @@ class CpuBackend final : public Backend {
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {
     const std::int64_t leaf_elements = LeafRows(key.classes) * key.classes;
-    const std::int64_t task_leaves =
-        executor.concurrency() == 1 ? std::int64_t{1} << 62
-                                    : std::max<std::int64_t>(1, kTaskElements / leaf_elements);
+    const std::int64_t task_leaves = executor.concurrency() == 1
+                                         ? std::int64_t{1} << 62
+                                         : std::max<std::int64_t>(1, kTaskElements / leaf_elements);
     absl::InlinedVector<Task, 8> tasks;
     for (Segment& segment : batch) {
       segment.tally = Tally();
@@ -67,9 +67,8 @@ class CpuBackend final : public Backend {
         begin = end;
       }
     }
-    executor.ParallelFor(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
-      Run(key, tasks[static_cast<std::size_t>(i)]);
-    });
+    executor.ParallelFor(static_cast<std::int64_t>(tasks.size()),
+                         [&](std::int64_t i) { Run(key, tasks[static_cast<std::size_t>(i)]); });
     for (Task& task : tasks) {  // in the order of rows: the first error stands
       task.segment->tally += task.tally;
       if (task.segment->status.ok()) task.segment->status = std::move(task.status);

@@ -57,8 +57,8 @@ class Operand {
         return;
       }
     }
-    current_ = static_cast<std::size_t>(
-        std::upper_bound(ends_.begin(), ends_.end(), position) - ends_.begin());
+    current_ = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), position) -
+                                        ends_.begin());
   }
 
   absl::Span<const F> fragments_;

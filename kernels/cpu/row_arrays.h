@@ -22,8 +22,8 @@ struct RowArrays {
   T* unusual = nullptr;          // not 0: needs a scalar look (non-finite, out of range, huge)
 
   RowArrays From(std::size_t row) const {
-    return {row_weight + row,     loss + row,           label_sum + row,
-            class_weighted + row, gradient_square + row, unusual + row};
+    return {row_weight + row,      loss + row,   label_sum + row, class_weighted + row,
+            gradient_square + row, unusual + row};
   }
 };
 

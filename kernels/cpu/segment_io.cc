@@ -22,8 +22,7 @@ const T* ReadDecoded(Source& source, DType dtype, U8 u8, std::int64_t begin, std
   const std::size_t size = SizeOf(dtype);
   const std::int64_t at = begin * static_cast<std::int64_t>(size);
   if (dtype == kNative<T>) {
-    return reinterpret_cast<const T*>(
-        source.Read(at, n * size, reinterpret_cast<std::byte*>(to)));
+    return reinterpret_cast<const T*>(source.Read(at, n * size, reinterpret_cast<std::byte*>(to)));
   }
   const std::byte* raw = source.InPlace(at, n * size);
   if (raw == nullptr) raw = source.Read(at, n * size, bytes.Get<std::byte>(n * size));
@@ -39,8 +38,8 @@ void ReadStrided(Source& source, DType dtype, U8 u8, std::int64_t begin, std::in
   for (std::size_t i = 0; i < n; ++i) {
     const std::int64_t element = begin + static_cast<std::int64_t>(i) * stride;
     std::byte one[8];
-    std::memcpy(raw + i * size,
-                source.Read(element * static_cast<std::int64_t>(size), size, one), size);
+    std::memcpy(raw + i * size, source.Read(element * static_cast<std::int64_t>(size), size, one),
+                size);
   }
   Decode(dtype, u8, raw, n, to);
 }
@@ -65,8 +64,7 @@ SegmentIo<T>::SegmentIo(const ScoreKey& key, const Segment& segment, Scratch& sc
 }
 
 template <typename T>
-absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight,
-                                    std::int64_t* ids) {
+absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, std::int64_t* ids) {
   const std::size_t padded = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum;
   std::fill(weight, weight + n, T(1));
   std::fill(weight + n, weight + padded, T(-1));
@@ -74,8 +72,7 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight,
   if (scratch_.mask.empty() && scratch_.row_weight.empty() && !has_ids) return absl::OkStatus();
 
   std::byte mask_bytes[256], weight_bytes[256 * sizeof(float)];  // leaves have at most 256 rows
-  const std::byte* mask =
-      scratch_.mask.empty() ? nullptr : scratch_.mask.Read(row, n, mask_bytes);
+  const std::byte* mask = scratch_.mask.empty() ? nullptr : scratch_.mask.Read(row, n, mask_bytes);
   const std::byte* weights =
       scratch_.row_weight.empty()
           ? nullptr
@@ -84,8 +81,8 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight,
   const std::byte* labels = nullptr;
   if (has_ids) {
     const std::size_t bytes = n * static_cast<std::size_t>(label_size_);
-    labels = scratch_.label.Read(row * label_size_, bytes,
-                                 scratch_.label_bytes.Get<std::byte>(bytes));
+    labels =
+        scratch_.label.Read(row * label_size_, bytes, scratch_.label_bytes.Get<std::byte>(bytes));
   }
   for (std::size_t i = 0; i < n; ++i) {
     if (has_ids) ids[i] = -1;
@@ -175,8 +172,8 @@ void SegmentIo<T>::WriteStridedGradient(std::int64_t begin, std::int64_t stride,
 
 template <typename T>
 T* SegmentIo<T>::RowLossPlace(std::int64_t begin, std::size_t n, T* scratch) {
-  std::byte* place = scratch_.row_loss.InPlace(begin * static_cast<std::int64_t>(sizeof(T)),
-                                               n * sizeof(T));
+  std::byte* place =
+      scratch_.row_loss.InPlace(begin * static_cast<std::int64_t>(sizeof(T)), n * sizeof(T));
   return place != nullptr ? reinterpret_cast<T*>(place) : scratch;
 }
 

@@ -84,8 +84,8 @@ class SigmoidKernel {
     // False for NaN. Labels in [0, 1] need no further look.
     const M usual = hn::And(hn::Lt(magnitude, hn::Set(d_, kHugeLogit<T>)),
                             hn::And(hn::Ge(t, hn::Zero(d_)), hn::Le(t, one)));
-    if constexpr (!kPlain) t = hn::MulAdd(hn::Set(d_, T(1) - run.smoothing), t,
-                                          hn::Set(d_, run.smoothing / 2));
+    if constexpr (!kPlain)
+      t = hn::MulAdd(hn::Set(d_, T(1) - run.smoothing), t, hn::Set(d_, run.smoothing / 2));
 
     const V e = ExpNonPositive(d_, hn::Neg(magnitude));
     const V log_term = LogOnePlusUnit(d_, e);
@@ -109,8 +109,8 @@ class SigmoidKernel {
       loss = hn::Mul(weight, hn::MulAdd(coefficient, magnitude, hn::Mul(all, log_term)));
       gradient = hn::Mul(weight, hn::MulSub(all, sigmoid, positive));
       // Weights may be codes, and a product may overflow.
-      const M plain_weight = hn::And(hn::Gt(weight, hn::Zero(d_)),
-                                     hn::Lt(hn::Abs(loss), hn::Set(d_, HugeLoss())));
+      const M plain_weight =
+          hn::And(hn::Gt(weight, hn::Zero(d_)), hn::Lt(hn::Abs(loss), hn::Set(d_, HugeLoss())));
       if (HWY_LIKELY(hn::AllTrue(d_, hn::And(usual, plain_weight)) && !run.ignore &&
                      count == hn::Lanes(d_))) {
         tally_.valid += static_cast<std::int64_t>(count);
@@ -157,8 +157,8 @@ class SigmoidKernel {
       tally_.out_of_range_labels += finite_t && (t[j] < 0 || t[j] > 1);
       if (!(std::abs(x[j]) < kHugeLogit<T> && std::abs(t[j]) < kHugeLabel<T> &&
             std::abs(l[j]) < HugeLoss())) {
-        const ExactElement exact = ExactSigmoid(static_cast<double>(x[j]), Smoothed(t[j]),
-                                                static_cast<double>(pi[j]));
+        const ExactElement exact =
+            ExactSigmoid(static_cast<double>(x[j]), Smoothed(t[j]), static_cast<double>(pi[j]));
         l[j] = static_cast<T>(static_cast<double>(w[j]) * exact.loss);
         g[j] = static_cast<T>(static_cast<double>(w[j]) * exact.gradient);
       }
@@ -203,7 +203,9 @@ void Score(const SigmoidRun<T>& run, LeafSum& sum, Tally& tally) {
   }
 }
 
-void SigmoidF32(const SigmoidRun<float>& run, LeafSum& sum, Tally& tally) { Score(run, sum, tally); }
+void SigmoidF32(const SigmoidRun<float>& run, LeafSum& sum, Tally& tally) {
+  Score(run, sum, tally);
+}
 void SigmoidF64(const SigmoidRun<double>& run, LeafSum& sum, Tally& tally) {
   Score(run, sum, tally);
 }

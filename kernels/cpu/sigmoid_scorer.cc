@@ -70,8 +70,7 @@ class SigmoidScorer {
     Expand(begin / classes_, begin % classes_, n, 1, t);
     T* gradient_scratch = scratch_.g.template Get<T>(kBlock);
     T* loss_scratch = scratch_.loss.template Get<T>(kBlock);
-    run_.gradient =
-        io_.wants_gradient() ? io_.GradientPlace(at, n, gradient_scratch) : nullptr;
+    run_.gradient = io_.wants_gradient() ? io_.GradientPlace(at, n, gradient_scratch) : nullptr;
     run_.loss = io_.wants_row_loss() ? io_.RowLossPlace(at, n, loss_scratch) : nullptr;
     ScoreSigmoid(run_, sum, tally_);
     if (run_.gradient != nullptr) io_.WriteGradient(at, n, run_.gradient);
@@ -181,8 +180,7 @@ absl::Status ScoreSigmoidLeaves(const ScoreKey& key, const Segment& segment,
   for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
     const std::int64_t row = leaf * leaf_rows;
     const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
-    absl::Status status =
-        scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
+    absl::Status status = scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

@@ -12,17 +12,17 @@ template <typename T>
 struct SoftmaxColumns {
   std::size_t classes = 0;
   std::size_t rows = 0;
-  std::size_t stride = 0;  // ≥ rows, a multiple of kRowQuantum
-  T* x = nullptr;          // [classes][stride]: logits in, gradient (with the row weight) out
-  T* t = nullptr;          // [classes][stride], as scored
-  bool gradient = false;   // otherwise x is unspecified afterwards
+  std::size_t stride = 0;     // ≥ rows, a multiple of kRowQuantum
+  T* x = nullptr;             // [classes][stride]: logits in, gradient (with the row weight) out
+  T* t = nullptr;             // [classes][stride], as scored
+  bool gradient = false;      // otherwise x is unspecified afterwards
   bool check_labels = false;  // fill label_sum, and mark labels outside [0, 1] as unusual
 };
 
 // How labels become targets, in this order.
 template <typename T>
 struct LabelTransform {
-  bool row_sum = false;      // t are counts: divide by their sum
+  bool row_sum = false;       // t are counts: divide by their sum
   const T* ignore = nullptr;  // the row is ignored (row weight -1) if every label equals this
   bool renormalize = false;
   T smoothing = 0;

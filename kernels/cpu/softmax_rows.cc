@@ -24,7 +24,9 @@ struct RowWalk {
   using D = Tag<T>;
 
   explicit RowWalk(std::size_t classes)
-      : lanes(hn::Lanes(D())), whole(classes / lanes * lanes), tail(classes - lanes),
+      : lanes(hn::Lanes(D())),
+        whole(classes / lanes * lanes),
+        tail(classes - lanes),
         has_tail(whole < classes),
         fresh(hn::Not(hn::FirstN(D(), lanes - (classes - whole)))) {}
 
@@ -153,18 +155,19 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   // Read before the vectors that it overlaps are overwritten.
   const V tail_e = hn::LoadU(d, row.gradient + walk.tail);
   const auto finish = [&](std::size_t i, V e, M counted, bool all) HWY_ATTR {
-    const V g = row.t != nullptr ? hn::MulSub(e, scale, hn::LoadU(d, row.t + i)) : hn::Mul(e, scale);
+    const V g =
+        row.t != nullptr ? hn::MulSub(e, scale, hn::LoadU(d, row.t + i)) : hn::Mul(e, scale);
     const V g_counted = all ? g : hn::IfThenElseZero(counted, g);
     square = hn::MulAdd(g_counted, g_counted, square);
     hn::StoreU(weighted ? hn::Mul(weight, g) : g, d, row.gradient + i);
   };
-  walk.ForEach(
-      [&](std::size_t i) HWY_ATTR { finish(i, hn::LoadU(d, row.gradient + i), every, true); },
-      [&](std::size_t i) HWY_ATTR { finish(i, tail_e, walk.fresh, false); },
-      [&] HWY_ATTR {
-        square_sum.Add(d, square);
-        square = zero;
-      });
+  walk.ForEach([&](std::size_t i)
+                   HWY_ATTR { finish(i, hn::LoadU(d, row.gradient + i), every, true); },
+               [&](std::size_t i) HWY_ATTR { finish(i, tail_e, walk.fresh, false); },
+               [&] HWY_ATTR {
+                 square_sum.Add(d, square);
+                 square = zero;
+               });
   double squares = square_sum.Total();
   if (row.t == nullptr) {
     const T g = e_id * factor - row.id_weight;
@@ -202,7 +205,8 @@ LabelRowResult<T> Transform(const LabelTransform<T>& transform, T* t, std::size_
   // `change` maps a vector of labels at i; the tail is read before it is overwritten.
   const auto map = [&](auto change) HWY_ATTR {
     const V tail = hn::LoadU(d, t + walk.tail);
-    walk.ForEach([&](std::size_t i) HWY_ATTR { hn::StoreU(change(i, hn::LoadU(d, t + i)), d, t + i); },
+    walk.ForEach([&](std::size_t i)
+                     HWY_ATTR { hn::StoreU(change(i, hn::LoadU(d, t + i)), d, t + i); },
                  [&](std::size_t i) HWY_ATTR { hn::StoreU(change(i, tail), d, t + i); }, [] {});
   };
   if (transform.row_sum) {
@@ -235,7 +239,8 @@ LabelRowResult<T> Transform(const LabelTransform<T>& transform, T* t, std::size_
       return hn::Mul(hn::LoadU(d, transform.class_weight + i), hn::LoadU(d, t + i));
     };
     walk.ForEach([&](std::size_t i) HWY_ATTR { part = hn::Add(part, weigh(i)); },
-                 [&](std::size_t i) HWY_ATTR { part = hn::Add(part, hn::IfThenElseZero(walk.fresh, weigh(i))); },
+                 [&](std::size_t i)
+                     HWY_ATTR { part = hn::Add(part, hn::IfThenElseZero(walk.fresh, weigh(i))); },
                  [&] HWY_ATTR {
                    sum.Add(d, part);
                    part = zero;
@@ -248,9 +253,8 @@ LabelRowResult<T> Transform(const LabelTransform<T>& transform, T* t, std::size_
     map([&](std::size_t, V v) HWY_ATTR { return hn::MulAdd(keep, v, uniform); });
   }
   if (transform.class_weight != nullptr) {
-    map([&](std::size_t i, V v) HWY_ATTR {
-      return hn::Mul(hn::LoadU(d, transform.class_weight + i), v);
-    });
+    map([&](std::size_t i, V v)
+            HWY_ATTR { return hn::Mul(hn::LoadU(d, transform.class_weight + i), v); });
   }
   return result;
 }

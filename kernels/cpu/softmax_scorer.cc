@@ -159,8 +159,8 @@ class SoftmaxScorer {
   void StoreColumns(std::int64_t row, const Block& block) {
     if (io_.key().class_last) {
       const std::size_t elements = block.rows * classes_;
-      T* place = io_.GradientPlace(Element(row, 0), elements,
-                                   scratch_.decoded.template Get<T>(elements));
+      T* place =
+          io_.GradientPlace(Element(row, 0), elements, scratch_.decoded.template Get<T>(elements));
       ColumnsToRows(block.x, block.stride, block.rows, classes_, place);
       io_.WriteGradient(Element(row, 0), elements, place);
       return;
@@ -342,8 +342,7 @@ absl::Status ScoreSoftmaxLeaves(const ScoreKey& key, const Segment& segment,
   for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
     const std::int64_t row = leaf * leaf_rows;
     const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
-    absl::Status status =
-        scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
+    absl::Status status = scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
     if (!status.ok()) return status;
   }
   return absl::OkStatus();

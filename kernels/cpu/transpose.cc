@@ -77,7 +77,8 @@ void ToColumns(const float* from, std::size_t rows, std::size_t classes, float* 
   }
 #endif
   for (; r < rows; ++r) {
-    for (std::size_t c = 0; c < classes; ++c) CopyElement(from, r * classes + c, to, c * stride + r);
+    for (std::size_t c = 0; c < classes; ++c)
+      CopyElement(from, r * classes + c, to, c * stride + r);
   }
 }
 
@@ -100,7 +101,8 @@ void ToRows(const float* from, std::size_t stride, std::size_t rows, std::size_t
   }
 #endif
   for (; r < rows; ++r) {
-    for (std::size_t c = 0; c < classes; ++c) CopyElement(from, c * stride + r, to, r * classes + c);
+    for (std::size_t c = 0; c < classes; ++c)
+      CopyElement(from, c * stride + r, to, r * classes + c);
   }
 }
 

@@ -56,8 +56,8 @@ cuda::KernelKey ToKernelKey(const ScoreKey& key) {
   out.has_gradient = key.gradient.has_value();
   out.gradient = key.gradient.value_or(DType::kF32);
   out.class_ids = key.label.kind == LabelKind::kClassId;
-  out.row_sum = !out.class_ids && key.label.dtype == DType::kU8 &&
-                key.label.scale == LabelScale::kRowSum;
+  out.row_sum =
+      !out.class_ids && key.label.dtype == DType::kU8 && key.label.scale == LabelScale::kRowSum;
   out.class_last = key.class_last;
   out.classes = key.classes;
   out.leaf_rows = LeafRows(key.classes);
@@ -110,8 +110,8 @@ class CudaBackend final : public Backend {
   static constexpr int kDevice = 0;
 
   static absl::Status Unavailable(cudaError_t error) {
-    return absl::UnavailableError(absl::StrCat("cuda: ", cudaGetErrorString(error), " (",
-                                               cudaGetErrorName(error), ")"));
+    return absl::UnavailableError(
+        absl::StrCat("cuda: ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")"));
   }
 
   absl::Status ScoreBatch(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor);
@@ -175,9 +175,9 @@ void CudaBackend::Place(absl::Span<Segment> batch) {
 }
 
 absl::Status CudaBackend::ReserveBuffers() {
-  for (absl::Status status : {host_input_.Reserve(input_size_), host_output_.Reserve(output_size_),
-                              device_input_.Reserve(input_size_),
-                              device_output_.Reserve(output_size_)}) {
+  for (absl::Status status :
+       {host_input_.Reserve(input_size_), host_output_.Reserve(output_size_),
+        device_input_.Reserve(input_size_), device_output_.Reserve(output_size_)}) {
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -220,7 +220,8 @@ void CudaBackend::Gather(const ScoreKey& key, Executor& executor) {
   executor.ParallelFor(static_cast<std::int64_t>(placements_.size()), [&](std::int64_t i) {
     const Placement& p = placements_[static_cast<std::size_t>(i)];
     const Segment& s = *p.segment;
-    const bool shared = i > 0 && placements_[static_cast<std::size_t>(i) - 1].segment->spec == s.spec;
+    const bool shared =
+        i > 0 && placements_[static_cast<std::size_t>(i) - 1].segment->spec == s.spec;
     const auto copy = [&](const std::vector<float>& from, std::size_t to) {
       if (!shared && !from.empty()) {
         std::memcpy(host + to, from.data(), from.size() * sizeof(float));

@@ -34,8 +34,10 @@ absl::Status Buffer<kKind>::Reserve(std::size_t size) {
 template <MemoryKind kKind>
 void Buffer<kKind>::Free() {
   if (data_ == nullptr) return;
-  if constexpr (kKind == MemoryKind::kDevice) cudaFree(data_);
-  else cudaFreeHost(data_);
+  if constexpr (kKind == MemoryKind::kDevice)
+    cudaFree(data_);
+  else
+    cudaFreeHost(data_);
   data_ = nullptr;
   capacity_ = 0;
 }

@@ -42,13 +42,17 @@ __device__ inline double Reciprocal(double x) { return 1.0 / x; }
 
 template <typename Real>
 __device__ inline Real Nan() {
-  if constexpr (std::is_same_v<Real, float>) return __int_as_float(0x7fc00000);
-  else return __longlong_as_double(0x7ff8000000000000LL);
+  if constexpr (std::is_same_v<Real, float>)
+    return __int_as_float(0x7fc00000);
+  else
+    return __longlong_as_double(0x7ff8000000000000LL);
 }
 template <typename Real>
 __device__ inline Real Infinity() {
-  if constexpr (std::is_same_v<Real, float>) return __int_as_float(0x7f800000);
-  else return __longlong_as_double(0x7ff0000000000000LL);
+  if constexpr (std::is_same_v<Real, float>)
+    return __int_as_float(0x7f800000);
+  else
+    return __longlong_as_double(0x7ff0000000000000LL);
 }
 __device__ inline bool IsFinite(float x) { return Abs(x) < Infinity<float>(); }
 __device__ inline bool IsFinite(double x) { return Abs(x) < Infinity<double>(); }
@@ -93,8 +97,10 @@ __device__ inline void Store(void* p, std::int64_t i, DType dtype, Real value) {
   switch (D == kAnyDType ? dtype : D) {
     case DType::kF32: static_cast<float*>(p)[i] = static_cast<float>(value); break;
     case DType::kF16:
-      if constexpr (std::is_same_v<Real, float>) static_cast<__half*>(p)[i] = __float2half_rn(value);
-      else static_cast<__half*>(p)[i] = __double2half(value);
+      if constexpr (std::is_same_v<Real, float>)
+        static_cast<__half*>(p)[i] = __float2half_rn(value);
+      else
+        static_cast<__half*>(p)[i] = __double2half(value);
       break;
     case DType::kBF16:
       if constexpr (std::is_same_v<Real, float>) {

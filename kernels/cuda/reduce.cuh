@@ -18,8 +18,10 @@ __device__ inline const DeviceSegment& FindSegment(const DeviceSegment* segments
   int high = count - 1;
   while (low < high) {
     const int middle = (low + high + 1) / 2;
-    if (segments[middle].first_leaf <= leaf) low = middle;
-    else high = middle - 1;
+    if (segments[middle].first_leaf <= leaf)
+      low = middle;
+    else
+      high = middle - 1;
   }
   return segments[low];
 }

@@ -57,8 +57,7 @@ __device__ inline Place Locate(const Params& p, std::int64_t rows, std::int64_t 
       at.row = static_cast<int>(e);
       at.klass = 0;
     } else {
-      at.row = static_cast<int>(
-          __umulhi(static_cast<std::uint32_t>(e), p.classes_reciprocal));
+      at.row = static_cast<int>(__umulhi(static_cast<std::uint32_t>(e), p.classes_reciprocal));
       at.klass = e - at.row * p.classes;
     }
   }
@@ -71,11 +70,26 @@ struct alignas(sizeof(T) * kVector) Quad {
   T v[kVector];
 };
 
-template <DType D> struct StorageOf { using type = float; };
-template <> struct StorageOf<DType::kF16> { using type = __half; };
-template <> struct StorageOf<DType::kBF16> { using type = __nv_bfloat16; };
-template <> struct StorageOf<DType::kF64> { using type = double; };
-template <> struct StorageOf<DType::kU8> { using type = std::uint8_t; };
+template <DType D>
+struct StorageOf {
+  using type = float;
+};
+template <>
+struct StorageOf<DType::kF16> {
+  using type = __half;
+};
+template <>
+struct StorageOf<DType::kBF16> {
+  using type = __nv_bfloat16;
+};
+template <>
+struct StorageOf<DType::kF64> {
+  using type = double;
+};
+template <>
+struct StorageOf<DType::kU8> {
+  using type = std::uint8_t;
+};
 
 template <typename Real, DType D>
 __device__ inline void LoadQuad(const void* p, const std::int64_t (&offset)[kVector],
@@ -284,11 +298,11 @@ class LeafWorker {
         if (!Counts(q, j, &t, &row_weight)) continue;
         ++totals->valid;
         if (row_weight == 0) continue;
-        const Real class_weight =
-            s_.class_weight != nullptr ? static_cast<Real>(s_.class_weight[q.at[j].klass]) : Real{1};
-        const Real pos_weight = s_.pos_weight_count > 1
-                                    ? static_cast<Real>(s_.pos_weight[q.at[j].klass])
-                                    : pos_weight_;
+        const Real class_weight = s_.class_weight != nullptr
+                                      ? static_cast<Real>(s_.class_weight[q.at[j].klass])
+                                      : Real{1};
+        const Real pos_weight =
+            s_.pos_weight_count > 1 ? static_cast<Real>(s_.pos_weight[q.at[j].klass]) : pos_weight_;
         totals->weight += static_cast<double>(row_weight) * static_cast<double>(class_weight);
         const Element<Real> element = ScoreElement(q.x[j], t, pos_weight);
         const Real scale = class_weight * row_weight;
@@ -326,7 +340,7 @@ class LeafWorker {
 
   // Exactly, where something is out of the ordinary.
   __device__ void CountConditions(const Quartet<Real>& q, const Real (&loss)[kVector],
-                                               Totals* totals) const {
+                                  Totals* totals) const {
     for (int j = 0; j < kVector; ++j) {
       Real t, row_weight;
       if (!Counts(q, j, &t, &row_weight) || row_weight == 0) continue;
@@ -353,10 +367,9 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename T::Real) == 4 ? 3 : 
 
   const bool block_per_leaf = p.threads_per_leaf == kThreads;
   const int lane = block_per_leaf ? threadIdx.x : threadIdx.x % kWarp;
-  std::int64_t leaf = block_per_leaf
-                          ? blockIdx.x
-                          : static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarp) +
-                                threadIdx.x / kWarp;
+  std::int64_t leaf = block_per_leaf ? blockIdx.x
+                                     : static_cast<std::int64_t>(blockIdx.x) * (kThreads / kWarp) +
+                                           threadIdx.x / kWarp;
   if (leaf >= p.leaves) return;  // whole warps only, and none waits for them
   const DeviceSegment& s = FindSegment(p.segments, p.count, leaf);
   leaf -= s.first_leaf;
@@ -374,8 +387,10 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename T::Real) == 4 ? 3 : 
   if (simple) totals.weight = totals.valid;
   AddConditions(totals.conditions, s.counters);
   double sums[4] = {totals.loss, totals.weight, totals.square, static_cast<double>(totals.valid)};
-  if (block_per_leaf) SumBlock(sums, scratch);
-  else SumLanes(sums, kWarp);
+  if (block_per_leaf)
+    SumBlock(sums, scratch);
+  else
+    SumLanes(sums, kWarp);
   if (lane == 0) {
     s.leaves[leaf] = {sums[0], sums[1], sums[2], static_cast<std::int64_t>(sums[3])};
   }
@@ -400,12 +415,11 @@ cudaError_t LaunchSigmoid(const KernelKey& key, const DeviceSegment* segments, i
   p.classes = key.classes;
   p.leaf_rows = static_cast<std::int32_t>(key.leaf_rows);
   p.classes_reciprocal =
-      key.classes > 1 ? static_cast<std::uint32_t>(
-                            ((std::uint64_t{1} << 32) + key.classes - 1) / key.classes)
-                      : 0;
+      key.classes > 1
+          ? static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + key.classes - 1) / key.classes)
+          : 0;
   while ((1 << p.leaf_shift) < p.leaf_rows) ++p.leaf_shift;
-  p.threads_per_leaf =
-      key.leaf_rows * key.classes <= kWarpLeafElements ? kWarp : kThreads;
+  p.threads_per_leaf = key.leaf_rows * key.classes <= kWarpLeafElements ? kWarp : kThreads;
   p.prediction = key.prediction;
   p.label = key.label;
   p.gradient = key.gradient;

@@ -30,13 +30,13 @@ struct Params {
   int count;
   std::int64_t classes;
   int leaf_rows;
-  int tile_rows;            // rows in shared memory at a time
-  int lanes;                // threads a row: a power of two ≤ 32, or the whole block
-  int cluster;              // blocks a row
-  std::int64_t slice;       // classes a block of the cluster has
-  int line_stride;          // tiles: elements between class lines in shared memory
-  int label_offset;         // bytes into shared memory
-  int gradient_offset;      // may be the prediction's or the label's, if the sizes are the same
+  int tile_rows;        // rows in shared memory at a time
+  int lanes;            // threads a row: a power of two ≤ 32, or the whole block
+  int cluster;          // blocks a row
+  std::int64_t slice;   // classes a block of the cluster has
+  int line_stride;      // tiles: elements between class lines in shared memory
+  int label_offset;     // bytes into shared memory
+  int gradient_offset;  // may be the prediction's or the label's, if the sizes are the same
   int prediction_size;
   int label_size;
   int gradient_size;
@@ -47,7 +47,7 @@ struct Params {
   bool class_ids;
   bool row_sum;
   bool class_last;
-  double tolerance;         // on |S - 1|
+  double tolerance;  // on |S - 1|
 };
 
 // Σ in fp32, moved on to fp64 every few terms.
@@ -210,9 +210,9 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     const int rows = min(p.tile_rows, leaf_rows - tile_begin);
     const std::int64_t row_begin = leaf_begin + tile_begin;
     // The tile's first element: of a run of rows (of a slice of one row), or of its first class line.
-    const std::int64_t origin =
-        p.class_last ? row_begin * p.classes + class_begin : row_begin;
-    const auto* prediction = static_cast<const std::byte*>(s.prediction) + origin * p.prediction_size;
+    const std::int64_t origin = p.class_last ? row_begin * p.classes + class_begin : row_begin;
+    const auto* prediction =
+        static_cast<const std::byte*>(s.prediction) + origin * p.prediction_size;
     const auto* label = static_cast<const std::byte*>(s.label) + origin * p.label_size;
     auto* gradient = static_cast<std::byte*>(s.gradient) + origin * p.gradient_size;
     const int run = static_cast<int>(rows * (class_end - class_begin));
@@ -278,8 +278,8 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
     }
     const auto raw_label = [&](Index c) -> Real {
       if (class_ids) return c == id ? 1 : 0;
-      return DecodeLabel(
-          Load<Real, T::kLabel>(view.label, view.first + c * view.stride, p.label), over_255);
+      return DecodeLabel(Load<Real, T::kLabel>(view.label, view.first + c * view.stride, p.label),
+                         over_255);
     };
 
     // Where labels are divided by their sum, or a row may be ignored for them, they go first.
@@ -365,8 +365,10 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
             }
           });
     };
-    if (plain) second_pass(std::true_type());
-    else second_pass(std::false_type());
+    if (plain)
+      second_pass(std::true_type());
+    else
+      second_pass(std::false_type());
     if (odd) {
       for (Index c = class_begin + lane; c < end; c += lanes) {
         conditions.nonfinite_predictions += !IsFinite(x_at(c));
@@ -389,8 +391,9 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
       Real loss = 0;
       if (scored) {
         const double log_d = static_cast<double>(Log1p(static_cast<Real>(rest)));
-        loss = bad ? Nan<Real>()
-                   : static_cast<Real>((sums[2] + sums[3] * log_d) * static_cast<double>(row_weight));
+        loss =
+            bad ? Nan<Real>()
+                : static_cast<Real>((sums[2] + sums[3] * log_d) * static_cast<double>(row_weight));
         loss_sum += static_cast<double>(loss);
         weight_sum += static_cast<double>(row_weight) * label_sums[1];
         conditions.nonfinite_losses += !IsFinite(loss);
@@ -512,7 +515,8 @@ bool ShapeClassLast(const KernelKey& key, const DeviceLimits& limits, Params* p,
   shape->shared_bytes = LayOut(key, classes, p);
   if (key.leaf_rows == 1 && limits.max_cluster > 1) {
     p->cluster = static_cast<int>(std::min<std::int64_t>(
-        limits.max_cluster, PowerOfTwoAtLeast((shape->shared_bytes + kSliceBytes - 1) / kSliceBytes)));
+        limits.max_cluster,
+        PowerOfTwoAtLeast((shape->shared_bytes + kSliceBytes - 1) / kSliceBytes)));
     p->slice = (classes + p->cluster - 1) / p->cluster;
     shape->shared_bytes = LayOut(key, p->slice, p);
   }
@@ -572,8 +576,8 @@ cudaError_t Run(const KernelKey& key, const DeviceLimits& limits, Params p, std:
   Shape shape = {};
   p.cluster = 1;
   p.slice = key.classes;
-  const bool fits = key.class_last ? ShapeClassLast(key, limits, &p, &shape)
-                                   : ShapeTile(key, limits, &p, &shape);
+  const bool fits =
+      key.class_last ? ShapeClassLast(key, limits, &p, &shape) : ShapeTile(key, limits, &p, &shape);
   if (!fits) {
     p.cluster = 1;
     p.slice = key.classes;

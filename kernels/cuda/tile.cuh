@@ -73,8 +73,7 @@ __device__ inline void LoadLines(const std::byte* global, std::int64_t global_st
 __device__ inline void StoreLines(const std::byte* shared, int shared_stride, int lines, int width,
                                   int size, std::byte* global, std::int64_t global_stride) {
   const int bytes = width * size;
-  const bool aligned =
-      Shift(global) == 0 && global_stride % kChunk == 0 && bytes % kChunk == 0;
+  const bool aligned = Shift(global) == 0 && global_stride % kChunk == 0 && bytes % kChunk == 0;
   const int unit = aligned ? static_cast<int>(kChunk) : size;
   const int per_line = bytes / unit;
   for (int i = threadIdx.x; i < lines * per_line; i += blockDim.x) {
@@ -83,7 +82,9 @@ __device__ inline void StoreLines(const std::byte* shared, int shared_stride, in
     const std::byte* source = shared + line * shared_stride + at;
     std::byte* target = global + line * global_stride + at;
     switch (unit) {
-      case 16: __stcs(reinterpret_cast<int4*>(target), *reinterpret_cast<const int4*>(source)); break;
+      case 16:
+        __stcs(reinterpret_cast<int4*>(target), *reinterpret_cast<const int4*>(source));
+        break;
       case 8:
         *reinterpret_cast<std::uint64_t*>(target) = *reinterpret_cast<const std::uint64_t*>(source);
         break;

@@ -54,14 +54,14 @@ struct DeviceSegment {
   std::int64_t first_leaf;  // leaves of the segments before this one
   const void* prediction;
   const void* label;
-  const std::uint8_t* mask;       // null: every row counts
-  const float* row_weight;        // null: all 1
-  void* gradient;                 // null without a gradient
-  void* row_loss;                 // null if not wanted
-  LeafRecord* leaves;             // of this segment
+  const std::uint8_t* mask;  // null: every row counts
+  const float* row_weight;   // null: all 1
+  void* gradient;            // null without a gradient
+  void* row_loss;            // null if not wanted
+  LeafRecord* leaves;        // of this segment
   Counters* counters;
-  const float* class_weight;      // [classes], or null
-  const float* pos_weight;        // [classes] or [1], or null
+  const float* class_weight;  // [classes], or null
+  const float* pos_weight;    // [classes] or [1], or null
   std::int32_t pos_weight_count;
   float label_smoothing;
   double ignore_value;

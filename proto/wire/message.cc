@@ -112,8 +112,8 @@ void PointBulk(const v1::StreamResponse& m, Bulk* bulk) {
 
 // As deep as protobuf would go, for which the header is a level down already.
 bool ParseHeader(const std::string& bytes, google::protobuf::MessageLite* header) {
-  google::protobuf::io::CodedInputStream input(
-      reinterpret_cast<const std::uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
+  google::protobuf::io::CodedInputStream input(reinterpret_cast<const std::uint8_t*>(bytes.data()),
+                                               static_cast<int>(bytes.size()));
   input.SetRecursionLimit(google::protobuf::io::CodedInputStream::GetDefaultRecursionLimit() - 1);
   return header->ParseFromCodedStream(&input) && input.ConsumedEntireMessage();
 }
@@ -150,8 +150,7 @@ absl::Status ParseMessage(Fragments bytes, Parsed<Message>* out) {
     }
   }
   return absl::InvalidArgumentError(absl::StrCat("malformed message: ", TotalSize(bytes),
-                                                 " bytes are not a ",
-                                                 out->message.GetTypeName()));
+                                                 " bytes are not a ", out->message.GetTypeName()));
 }
 
 }  // namespace
@@ -165,9 +164,8 @@ bool ScanCanonical(Fragments message, std::string* header, Bulk* bulk) {
   }
   header->clear();
   header->reserve(size);
-  cursor.Take(size, [&](Fragment f) {
-    header->append(reinterpret_cast<const char*>(f.data), f.size);
-  });
+  cursor.Take(size,
+              [&](Fragment f) { header->append(reinterpret_cast<const char*>(f.data), f.size); });
   for (int previous = kFirstBulkField - 1; cursor.left() > 0;) {
     if (!cursor.ReadByte(&tag)) return false;
     const int field = tag >> 3;

@@ -101,8 +101,7 @@ absl::Status ReadLabel(const v1::Label& message, LabelFormat* out) {
       out->kind = LabelKind::kClassId;
       if (absl::Status s = CheckKnown("item.label.class_id", message.class_id()); !s.ok()) return s;
       return ReadDType("item.label.class_id.dtype", message.class_id().dtype(), &out->dtype);
-    default:
-      return absl::InvalidArgumentError("item.label: must be given");
+    default: return absl::InvalidArgumentError("item.label: must be given");
   }
 }
 
@@ -205,9 +204,7 @@ void ToProto(const ItemShape& item, v1::Item* m) {
       m->mutable_label()->mutable_dense()->set_dtype(label_dtype);
       m->mutable_label()->mutable_dense()->set_scale(static_cast<v1::LabelScale>(item.label.scale));
       break;
-    case LabelKind::kClassId:
-      m->mutable_label()->mutable_class_id()->set_dtype(label_dtype);
-      break;
+    case LabelKind::kClassId: m->mutable_label()->mutable_class_id()->set_dtype(label_dtype); break;
   }
   m->set_gradient_dtype(item.gradient ? static_cast<v1::DType>(*item.gradient)
                                       : v1::DTYPE_UNSPECIFIED);

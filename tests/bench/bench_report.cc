@@ -38,11 +38,10 @@ std::string Field(std::string_view name, const std::optional<double>& value) {
 }
 
 std::string ToJson(const BenchRow& row) {
-  return absl::StrCat("{\"case\": ", Quoted(row.name), ", \"value\": ", row.value,
-                      ", \"unit\": ", Quoted(row.unit), ", \"baseline\": ", row.baseline,
-                      ", \"ratio\": ", row.ratio, ", \"spread\": ", row.spread,
-                      Field("at_least", row.at_least), Field("at_most", row.at_most),
-                      Field("aim", row.aim), "}");
+  return absl::StrCat(
+      "{\"case\": ", Quoted(row.name), ", \"value\": ", row.value, ", \"unit\": ", Quoted(row.unit),
+      ", \"baseline\": ", row.baseline, ", \"ratio\": ", row.ratio, ", \"spread\": ", row.spread,
+      Field("at_least", row.at_least), Field("at_most", row.at_most), Field("aim", row.aim), "}");
 }
 
 // The processor and how many of its cores there are.
@@ -97,8 +96,7 @@ void BenchReport::Add(BenchRow row) {
 }
 
 bool BenchReport::Write(const std::string& path) const {
-  const std::string date =
-      absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
+  const std::string date = absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(), absl::UTCTimeZone());
   std::ofstream out(path);
   out << "{\"name\": " << Quoted(name_) << ", \"host\": " << Quoted(Host()) << ", \"date\": \""
       << date << "\", \"rows\": [\n  "

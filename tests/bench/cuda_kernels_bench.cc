@@ -59,7 +59,10 @@ std::vector<Case> Cases() {
       {"sigmoid f32 u8-labels", kSigmoid, kF32, kU8, 1, true, 0.9},
   };
   const auto softmax = [&](DType dtype, std::int64_t classes, double at_least) {
-    cases.push_back({std::string("softmax ") + (dtype == kF32 ? "f32" : dtype == kF16 ? "f16" : "bf16") +
+    cases.push_back({std::string("softmax ") +
+                         (dtype == kF32   ? "f32"
+                          : dtype == kF16 ? "f16"
+                                          : "bf16") +
                          " C=" + std::to_string(classes),
                      kSoftmax, dtype, dtype, classes, true, at_least});
   };
@@ -129,12 +132,13 @@ class Problem {
   explicit Problem(const Case& c)
       : case_(c),
         leaf_(LeafRows(c.classes)),
-        period_(std::max<std::int64_t>(
-            1, kPeriodBytes / static_cast<std::int64_t>(SizeOf(c.dtype)) / c.classes / leaf_)
-                * leaf_),
-        rows_(std::max<std::int64_t>(2, kPredictionBytes / static_cast<std::int64_t>(
-                                                               SizeOf(c.dtype)) /
-                                            c.classes / period_) *
+        period_(
+            std::max<std::int64_t>(
+                1, kPeriodBytes / static_cast<std::int64_t>(SizeOf(c.dtype)) / c.classes / leaf_) *
+            leaf_),
+        rows_(std::max<std::int64_t>(2, kPredictionBytes /
+                                            static_cast<std::int64_t>(SizeOf(c.dtype)) / c.classes /
+                                            period_) *
               period_),
         prediction_(Bytes(c.dtype)),
         label_(Bytes(c.label)),
@@ -201,7 +205,8 @@ void Problem::Fill() {
   for (std::int64_t r = 0; r < period_; ++r) {
     double sum = 0;
     for (std::int64_t c = 0; c < case_.classes; ++c) {
-      t[static_cast<std::size_t>(c)] = Random(static_cast<std::uint64_t>(2 * (r * case_.classes + c)));
+      t[static_cast<std::size_t>(c)] =
+          Random(static_cast<std::uint64_t>(2 * (r * case_.classes + c)));
       sum += t[static_cast<std::size_t>(c)];
     }
     if (case_.loss == kSigmoid || case_.label == DType::kU8) sum = 1;
@@ -239,7 +244,7 @@ std::string Problem::Verify() const {
           "download");
     if (at != 0 && first != other) return "rows with equal inputs have different gradients";
   }
-  const double step = case_.dtype == DType::kF32    ? 4e-7
+  const double step = case_.dtype == DType::kF32   ? 4e-7
                       : case_.dtype == DType::kF16 ? 0x1p-11 + 4e-7
                                                    : 0x1p-8 + 4e-7;
   for (std::int64_t sample = 0; sample < 64; ++sample) {
@@ -247,7 +252,9 @@ std::string Problem::Verify() const {
     const auto index = [&](std::int64_t c) {
       return case_.class_last ? r * case_.classes + c : c * period_ + r;
     };
-    const auto x = [&](std::int64_t c) { return Get(case_.dtype, host_prediction_.data(), index(c)); };
+    const auto x = [&](std::int64_t c) {
+      return Get(case_.dtype, host_prediction_.data(), index(c));
+    };
     const auto t = [&](std::int64_t c) { return Get(case_.label, host_label_.data(), index(c)); };
     double max = -INFINITY, d = 0, label_sum = 0;
     for (std::int64_t c = 0; c < case_.classes; ++c) max = std::max(max, x(c));
@@ -256,8 +263,8 @@ std::string Problem::Verify() const {
       label_sum += t(c);
     }
     for (std::int64_t c = 0; c < case_.classes; ++c) {
-      const double p = case_.loss == kSoftmax ? label_sum * std::exp(x(c) - max) / d
-                                              : 1 / (1 + std::exp(-x(c)));
+      const double p =
+          case_.loss == kSoftmax ? label_sum * std::exp(x(c) - max) / d : 1 / (1 + std::exp(-x(c)));
       const double error = std::fabs(Get(case_.dtype, first.data(), index(c)) - (p - t(c)));
       if (!(error <= step * std::max(1.0, label_sum))) {
         return "row " + std::to_string(r) + " class " + std::to_string(c) + ": error " +
@@ -330,7 +337,8 @@ int Main(int argc, char** argv) {
     Check(cudaMemset(from.data(), 0x5A, static_cast<std::size_t>(half)), "memset");
     const double bytes = static_cast<double>(problem.traffic());
     BenchRow row = MeasurePairs(
-        c.name, "GB/s", [&] { return bytes / timer.Seconds([&] { problem.Launch(limits); }) / 1e9; },
+        c.name, "GB/s",
+        [&] { return bytes / timer.Seconds([&] { problem.Launch(limits); }) / 1e9; },
         [&] {
           return bytes / timer.Seconds([&] {
             Check(cudaMemcpyAsync(to.data(), from.data(), static_cast<std::size_t>(half),

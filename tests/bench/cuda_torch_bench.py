@@ -84,14 +84,25 @@ def main() -> int:
                 line[name] = median_ms(lambda f=function: run(f))
             except Exception as error:  # whatever torch raises is this case's answer
                 print(f"{kernel['case']}: {name}: {type(error).__name__}: {str(error)[:200]}")
-        print(f"{kernel['case']:32} {ours:9.3f} {line.get('eager', float('nan')):9.3f} "
-              f"{line.get('compiled', float('nan')):9.3f}       "
-              + " ".join(f"{name} {ms / ours:.2f}" for name, ms in line.items()), flush=True)
+        print(
+            f"{kernel['case']:32} {ours:9.3f} {line.get('eager', float('nan')):9.3f} "
+            f"{line.get('compiled', float('nan')):9.3f}       "
+            + " ".join(f"{name} {ms / ours:.2f}" for name, ms in line.items()),
+            flush=True,
+        )
         for name, bar in (("eager", 4.0), ("compiled", 1.5)):
             if name in line:
-                rows.append({"case": f"{kernel['case']} against torch {name}", "value": ours,
-                             "unit": "ms", "baseline": line[name], "ratio": line[name] / ours,
-                             "spread": 0, "at_least": bar})
+                rows.append(
+                    {
+                        "case": f"{kernel['case']} against torch {name}",
+                        "value": ours,
+                        "unit": "ms",
+                        "baseline": line[name],
+                        "ratio": line[name] / ours,
+                        "spread": 0,
+                        "at_least": bar,
+                    }
+                )
         del x, t, made
         torch.cuda.empty_cache()
         torch._dynamo.reset()

@@ -15,7 +15,8 @@ namespace softloss {
 
 ServerProcess::ServerProcess(const std::vector<std::string>& command) {
   std::vector<char*> arguments;
-  for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.data()));
+  for (const std::string& argument : command)
+    arguments.push_back(const_cast<char*>(argument.data()));
   arguments.push_back(nullptr);
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) std::abort();

@@ -8,8 +8,8 @@
 #include <random>
 #include <string_view>
 
-#include "softloss/v1/scorer.pb.h"
 #include "proto/wire/message.h"
+#include "softloss/v1/scorer.pb.h"
 
 namespace softloss {
 namespace {

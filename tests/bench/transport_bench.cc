@@ -3,8 +3,8 @@
 
 #include <malloc.h>
 
-#include <cstdio>
 #include <algorithm>
+#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -48,9 +48,8 @@ int Main(const std::string& output) {
   for (const Case& c : kCases) {
     const std::int64_t items = std::min(kBytesARun / c.workload.item_bytes, kMostItemsARun);
     const bool small = c.workload.item_bytes < (64 << 10);
-    const double amount =
-        static_cast<double>(items) *
-        (small ? 1.0 : static_cast<double>(c.workload.item_bytes) / 1e9);
+    const double amount = static_cast<double>(items) *
+                          (small ? 1.0 : static_cast<double>(c.workload.item_bytes) / 1e9);
     BenchRow row = MeasurePairs(
         c.name, small ? "items/s" : "GB/s",
         [&] { return amount / our_stream.Run(c.workload, items); },

@@ -114,6 +114,23 @@ TEST_F(ClientTest, DefinesEachSpecOnceAStream) {
   EXPECT_THAT(ids, ElementsAre(1, 2, 1, 2, 3));
 }
 
+TEST_F(ClientTest, DefinesAnewWhatGaveWay) {
+  StartServer();
+  Connect();
+  ScoreCase c = MatrixCase(4, 3, 5);
+  const auto score = [&](int step) {
+    c.spec.label_smoothing = static_cast<float>(step) / 1000;
+    ExpectAnswer(c, client_->Score(RequestOf(c)));
+  };
+  for (int step = 0; step < 100; ++step) score(step);
+  score(99);
+  score(0);
+  score(99);
+  std::uint32_t highest = 0;
+  for (const v1::Item& item : server_->items()) highest = std::max(highest, item.spec_id());
+  EXPECT_EQ(highest, 64u);
+}
+
 TEST_F(ClientTest, TakesRepliesInAnyOrder) {
   constexpr int kItems = 6;
   FakeLimits limits;

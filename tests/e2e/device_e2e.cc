@@ -51,8 +51,7 @@ std::vector<Item> MakeItems(int n) {
     item.label.resize(rows * classes);
     for (float& x : item.prediction) x = logit(random);
     for (float& t : item.label) t = weight(random);
-    item.request.spec.loss =
-        classes == 1 ? Loss::kSigmoidCrossEntropy : Loss::kSoftmaxCrossEntropy;
+    item.request.spec.loss = classes == 1 ? Loss::kSigmoidCrossEntropy : Loss::kSoftmaxCrossEntropy;
     item.request.item.shape = {outer, classes, inner};
     item.request.item.class_axis = 1;
     item.request.item.gradient = DType::kF32;

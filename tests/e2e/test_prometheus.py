@@ -71,7 +71,9 @@ class Prometheus:
         """Evaluate now."""
         parameters = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"{self.url}/api/v1/query?{parameters}", timeout=10) as reply:
+            with urllib.request.urlopen(
+                f"{self.url}/api/v1/query?{parameters}", timeout=10
+            ) as reply:
                 answer = json.load(reply)
         except urllib.error.URLError:  # not serving yet
             return []

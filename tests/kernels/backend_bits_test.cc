@@ -33,8 +33,8 @@ std::vector<Variant> Variants() {
       variants.push_back({loss, 600, 21, class_last, DType::kF32, u8, DType::kBF16});
       variants.push_back({loss, 530, 33, class_last, DType::kBF16, ids, DType::kF32});
       variants.push_back({loss, 300, 100, class_last, DType::kF64, f32, DType::kF64});
-      variants.push_back({loss, 50, 1000, class_last, DType::kF32, softmax ? row_sum : u8,
-                          DType::kF32});
+      variants.push_back(
+          {loss, 50, 1000, class_last, DType::kF32, softmax ? row_sum : u8, DType::kF32});
     }
   }
   return variants;
@@ -124,8 +124,8 @@ TEST_P(BackendBitsTest, AloneOrAmongOthersByAnyNumberOfThreads) {
     std::vector<const ScoreCase*> batch;
     std::vector<ScoreOutcome> alone;
     // A tile of one row would be class-last, and so have another key.
-    for (std::int64_t rows : {v.rows / 2, std::int64_t{v.class_last ? 1 : 2}, std::int64_t{19},
-                              v.rows / 3}) {
+    for (std::int64_t rows :
+         {v.rows / 2, std::int64_t{v.class_last ? 1 : 2}, std::int64_t{19}, v.rows / 3}) {
       cases.push_back(Make(v, rows));
     }
     cases[1].spec.reduction = Reduction::kSum;

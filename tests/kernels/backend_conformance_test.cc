@@ -229,9 +229,8 @@ TEST_P(BackendConformanceTest, OneHotRowsEqualClassIds) {
       std::vector<double> one_hot(70 * 19);
       const std::vector<double> id = Decode(DType::kI64, c.label);
       for (std::size_t r = 0; r < 70; ++r) one_hot[r * 19 + static_cast<std::size_t>(id[r])] = 1;
-      const ScoreCase d =
-          CaseOf(dense, spec, ToRowOrder(c.plan.geometry, Decode(DType::kF32, c.prediction)),
-                 one_hot);
+      const ScoreCase d = CaseOf(
+          dense, spec, ToRowOrder(c.plan.geometry, Decode(DType::kF32, c.prediction)), one_hot);
       const ScoreOutcome by_id = ScoreAlone(backend(), c);
       const ScoreOutcome by_row = ScoreAlone(backend(), d);
       EXPECT_EQ(by_id.tally, by_row.tally);

@@ -23,8 +23,8 @@ constexpr std::size_t kRows = 37;
 ItemShape Shape(std::size_t classes, bool class_last, DType prediction = DType::kF32) {
   const auto c = static_cast<std::int64_t>(classes);
   ItemShape item;
-  item.shape = class_last ? std::vector<std::int64_t>{kRows, c}
-                          : std::vector<std::int64_t>{c, kRows};
+  item.shape =
+      class_last ? std::vector<std::int64_t>{kRows, c} : std::vector<std::int64_t>{c, kRows};
   item.class_axis = class_last ? 1 : 0;
   item.prediction = prediction;
   item.label.dtype = prediction == DType::kF64 ? DType::kF64 : DType::kF32;
@@ -205,9 +205,9 @@ TEST_P(BackendEdgeTest, IgnoreValue) {
       ForShapes([&](std::size_t classes, bool class_last, DType dtype) {
         Rows rows(classes, random_);
         for (std::size_t c = 0; c < classes; ++c) {
-          rows.T(2, c) = rows.T(30, c) = value;        // whole rows
-          rows.X(30, c) = kNan;                        // whatever they hold
-          if (c % 2 == 0) rows.T(11, c) = value;       // parts of a row
+          rows.T(2, c) = rows.T(30, c) = value;   // whole rows
+          rows.X(30, c) = kNan;                   // whatever they hold
+          if (c % 2 == 0) rows.T(11, c) = value;  // parts of a row
         }
         LossSpec spec = Spec(loss);
         spec.normalizer = Normalizer::kWeighted;

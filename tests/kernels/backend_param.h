@@ -44,7 +44,7 @@ inline std::string ParamName(const ::testing::TestParamInfo<std::string>& info) 
   return info.param;
 }
 
-#define SOFTLOSS_FOR_ALL_BACKENDS(suite)                                                     \
+#define SOFTLOSS_FOR_ALL_BACKENDS(suite)                                                           \
   INSTANTIATE_TEST_SUITE_P(All, suite, ::testing::ValuesIn(::softloss::testing::UsableBackends()), \
                            ::softloss::testing::ParamName)
 

@@ -49,9 +49,9 @@ class BackendRegimesTest : public BackendTest {
 
 TEST_P(BackendRegimesTest, ClassesFromOneToAMillion) {
   for (const std::int64_t classes :
-       {1,    2,    3,    4,     5,     7,     8,     10,    16,     21,     31,     32,     33,
-        48,   63,   64,   65,    100,   127,   128,   129,   255,    256,    257,    511,    512,
-        513,  1000, 1023, 1024,  1025,  2047,  2048,  2049,  4095,   4096,   4097,   8191,   8192,
+       {1,    2,    3,     4,     5,     7,     8,     10,    16,     21,     31,     32,     33,
+        48,   63,   64,    65,    100,   127,   128,   129,   255,    256,    257,    511,    512,
+        513,  1000, 1023,  1024,  1025,  2047,  2048,  2049,  4095,   4096,   4097,   8191,   8192,
         8193, 9001, 16383, 16384, 16385, 32768, 40000, 65537, 128256, 262144, 300001, 1048577}) {
     SCOPED_TRACE(classes);
     const std::int64_t rows = classes <= 64 ? 300 : classes <= 1024 ? 70 : classes <= 20000 ? 9 : 2;
@@ -60,13 +60,15 @@ TEST_P(BackendRegimesTest, ClassesFromOneToAMillion) {
     }
     ScoreAndCompare(Item(rows, classes, true, DType::kBF16, Dense(DType::kBF16), DType::kBF16),
                     SpecOf(Loss::kSoftmaxCrossEntropy));
-    ScoreAndCompare(Item(rows, classes, true, kF32, {LabelKind::kClassId, DType::kI64}, DType::kF16),
-                    SpecOf(Loss::kSoftmaxCrossEntropy));
+    ScoreAndCompare(
+        Item(rows, classes, true, kF32, {LabelKind::kClassId, DType::kI64}, DType::kF16),
+        SpecOf(Loss::kSoftmaxCrossEntropy));
   }
 }
 
 TEST_P(BackendRegimesTest, TilesOfAnyWidth) {
-  for (const std::int64_t classes : {1, 2, 3, 8, 21, 33, 64, 65, 150, 512, 1000, 5000, 9000, 20000}) {
+  for (const std::int64_t classes :
+       {1, 2, 3, 8, 21, 33, 64, 65, 150, 512, 1000, 5000, 9000, 20000}) {
     for (const std::int64_t rows : {2, 3, 16, 64, 127, 128, 200, 256, 257, 516}) {
       if (classes * rows > 600000) continue;
       SCOPED_TRACE(std::to_string(classes) + " classes, " + std::to_string(rows) + " rows");
@@ -80,11 +82,14 @@ TEST_P(BackendRegimesTest, TilesOfAnyWidth) {
 }
 
 TEST_P(BackendRegimesTest, EveryCombinationOfDTypes) {
-  const std::vector<LabelFormat> labels = {
-      Dense(kF32),         Dense(DType::kF16),
-      Dense(DType::kBF16), Dense(DType::kF64),
-      Dense(DType::kU8),   Dense(DType::kU8, LabelScale::kRowSum),
-      {LabelKind::kClassId, DType::kI32}, {LabelKind::kClassId, DType::kI64}};
+  const std::vector<LabelFormat> labels = {Dense(kF32),
+                                           Dense(DType::kF16),
+                                           Dense(DType::kBF16),
+                                           Dense(DType::kF64),
+                                           Dense(DType::kU8),
+                                           Dense(DType::kU8, LabelScale::kRowSum),
+                                           {LabelKind::kClassId, DType::kI32},
+                                           {LabelKind::kClassId, DType::kI64}};
   const DType floats[] = {kF32, DType::kF16, DType::kBF16, DType::kF64};
   for (const Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
     for (const DType prediction : floats) {
@@ -115,9 +120,12 @@ TEST_P(BackendRegimesTest, EveryParameterAtOnce) {
         for (std::int64_t c = 0; c < classes; ++c) {
           spec.class_weight.push_back(static_cast<float>(2 * random.Uniform()));
         }
-        if (IsElementwise(loss)) spec.pos_weight = spec.class_weight;
-        else spec.label_check = LabelCheck::kRenormalize;
-        ItemShape item = Item(classes > 5000 ? 3 : 50, classes, class_last, kF32, Dense(kF32), kF32);
+        if (IsElementwise(loss))
+          spec.pos_weight = spec.class_weight;
+        else
+          spec.label_check = LabelCheck::kRenormalize;
+        ItemShape item =
+            Item(classes > 5000 ? 3 : 50, classes, class_last, kF32, Dense(kF32), kF32);
         item.has_mask = true;
         item.has_row_weight = true;
         ScoreAndCompare(item, spec);
@@ -140,7 +148,8 @@ TEST_P(BackendRegimesTest, UnlikeSegmentsInOneBatch) {
           LossSpec spec = SpecOf(loss);
           if (i % 3 == 1) spec.label_smoothing = 0.2F;
           if (i % 3 == 2) {
-            spec.class_weight.assign(static_cast<std::size_t>(classes), 0.5F + static_cast<float>(i));
+            spec.class_weight.assign(static_cast<std::size_t>(classes),
+                                     0.5F + static_cast<float>(i));
           }
           ItemShape item = Item(1 + 37 * i % 300, classes, class_last, kF32, Dense(kF32), kF32);
           if (classes == 9000) item.shape[class_last ? 0 : 1] = 2 + i % 2;

@@ -31,8 +31,8 @@ class CpuTargetsTest : public ::testing::TestWithParam<std::int64_t> {
     const ScoreCase c = RandomCase(item, spec, style, random_);
     const ScoreOutcome outcome = ScoreAlone(*backend_, c);
     ExpectMatches(c, outcome);
-    const ScoreOutcome pieces = ScoreAlone(
-        *backend_, c, {.chunk_leaves = 1, .pieces = {.max_size = 333, .misalign = 3}});
+    const ScoreOutcome pieces =
+        ScoreAlone(*backend_, c, {.chunk_leaves = 1, .pieces = {.max_size = 333, .misalign = 3}});
     EXPECT_EQ(pieces.BitDifference(outcome), "") << c.Describe();
   }
 
@@ -64,8 +64,9 @@ TEST_P(CpuTargetsTest, SizesAndLayouts) {
           LossSpec spec;
           spec.loss = loss;
           ItemShape item = Shape(rows, classes, class_last);
-          Check(item, spec, {.labels = classes % 2 ? LabelStyle::kOneHot : LabelStyle::kNormalized,
-                             .logit_deviation = 12});
+          Check(item, spec,
+                {.labels = classes % 2 ? LabelStyle::kOneHot : LabelStyle::kNormalized,
+                 .logit_deviation = 12});
           item.has_mask = item.has_row_weight = true;
           item.label = {.kind = LabelKind::kClassId, .dtype = DType::kI32};
           Check(item, spec);

@@ -16,11 +16,11 @@ namespace {
 
 using testing::Bytes;
 using testing::CaseOf;
+using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::Random;
 using testing::ScoreCase;
 using testing::StatusIs;
-using ::testing::HasSubstr;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
@@ -103,8 +103,8 @@ TEST_F(EngineTest, AnyAxisAndAnyChunkingGiveTheSameBits) {
       EXPECT_EQ(whole.row_loss, direct.row_loss);
       testing::ThreadExecutor threads(3);
       for (std::int64_t chunk_rows : {0, 1, 256, 300, 512}) {
-        for (Executor* executor : {static_cast<Executor*>(&executor_),
-                                   static_cast<Executor*>(&threads)}) {
+        for (Executor* executor :
+             {static_cast<Executor*>(&executor_), static_cast<Executor*>(&threads)}) {
           const Result cut = RunEngine(*backend_, *executor, c, chunk_rows);
           ASSERT_THAT(cut.totals, IsOk());
           EXPECT_EQ(cut.gradient, whole.gradient) << c.Describe() << " " << chunk_rows;
@@ -235,8 +235,7 @@ TEST(BackendsTest, NamesMakeBackends) {
   ASSERT_THAT(reference, IsOk());
   EXPECT_EQ((*reference)->name(), "reference");
   EXPECT_THAT((*reference)->numerics_id(), ::testing::StartsWith("reference-"));
-  EXPECT_THAT(MakeBackend("tpu"),
-              StatusIs(absl::StatusCode::kNotFound, HasSubstr("reference")));
+  EXPECT_THAT(MakeBackend("tpu"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("reference")));
 }
 
 }  // namespace

@@ -9,10 +9,10 @@
 namespace softloss {
 namespace {
 
-using testing::IsOk;
-using testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 

@@ -10,10 +10,10 @@
 namespace softloss {
 namespace {
 
-using testing::IsOk;
-using testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::StatusIs;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
@@ -155,8 +155,7 @@ TEST(MakePlanTest, IgnoringFitsTheLabels) {
   spec = Softmax();
   spec.ignore_value = 255;
   EXPECT_THAT(MakePlan(Item(), spec), IsOk());
-  EXPECT_THAT(MakePlan(ClassIds(DType::kI32), spec),
-              StatusIs(kInvalid, HasSubstr("ignore_value")));
+  EXPECT_THAT(MakePlan(ClassIds(DType::kI32), spec), StatusIs(kInvalid, HasSubstr("ignore_value")));
 }
 
 TEST(MakePlanTest, RefusesShapesThatOverflow) {

@@ -11,9 +11,9 @@
 namespace softloss {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::StatusIs;
-using ::testing::HasSubstr;
 
 std::vector<LeafSum> Losses(std::initializer_list<double> values) {
   std::vector<LeafSum> leaves;
@@ -104,8 +104,8 @@ TEST_F(FinishTest, CountsClampAtOneAndNothingValidMeansZero) {
   tally_ = Tally();
   leaves_.clear();
   geometry_ = {.outer = 0, .classes = 5, .inner = 1, .batch = 0};
-  for (Normalizer n : {Normalizer::kNone, Normalizer::kFull, Normalizer::kValid,
-                       Normalizer::kBatch}) {
+  for (Normalizer n :
+       {Normalizer::kNone, Normalizer::kFull, Normalizer::kValid, Normalizer::kBatch}) {
     spec_.normalizer = n;
     EXPECT_EQ(Run().denominator, 1);
     EXPECT_EQ(Run().loss, 0);
@@ -137,8 +137,8 @@ TEST_F(FinishTest, NonfiniteLossesAreNotHidden) {
 TEST_F(FinishTest, StrictRefusesBadLabels) {
   spec_.label_check = LabelCheck::kStrict;
   EXPECT_THAT(Finish(spec_, geometry_, leaves_, tally_), IsOk());
-  for (auto member : {&Tally::out_of_range_labels, &Tally::unnormalized_labels,
-                      &Tally::nonfinite_labels}) {
+  for (auto member :
+       {&Tally::out_of_range_labels, &Tally::unnormalized_labels, &Tally::nonfinite_labels}) {
     Tally bad = tally_;
     bad.*member = 3;
     EXPECT_THAT(Finish(spec_, geometry_, leaves_, bad),

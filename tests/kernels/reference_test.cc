@@ -78,8 +78,8 @@ TEST(ReferenceSigmoidTest, EdgeCaseTable) {
   const Row inf = Sigmoid(kInf, 0);
   EXPECT_EQ(inf.tally, (Tally{.valid = 1, .nonfinite_predictions = 1, .nonfinite_losses = 1}));
   EXPECT_EQ(Sigmoid(0, 1.5L).tally, (Tally{.valid = 1, .out_of_range_labels = 1}));
-  EXPECT_EQ(Sigmoid(0, kNan).tally, (Tally{.valid = 1, .nonfinite_labels = 1,
-                                           .nonfinite_losses = 1}));
+  EXPECT_EQ(Sigmoid(0, kNan).tally,
+            (Tally{.valid = 1, .nonfinite_labels = 1, .nonfinite_losses = 1}));
 }
 
 TEST(ReferenceSigmoidTest, NanSpoilsOnlyItsElement) {
@@ -168,10 +168,9 @@ TEST(ReferenceSoftmaxTest, EdgeCaseTable) {
   EXPECT_EQ(lost.gradient[1], -0.75L);
   EXPECT_EQ(lost.tally.nonfinite_losses, 1);
   // All −∞, any +∞, NaN anywhere: the whole row.
-  for (const auto& [x, t] : {std::pair(Reals{-kInf, -kInf}, Reals{0, 0}),
-                             std::pair(Reals{kInf, 0}, Reals{1, 0}),
-                             std::pair(Reals{kNan, 0}, Reals{0, 0}),
-                             std::pair(Reals{0, 0}, Reals{kNan, 1})}) {
+  for (const auto& [x, t] :
+       {std::pair(Reals{-kInf, -kInf}, Reals{0, 0}), std::pair(Reals{kInf, 0}, Reals{1, 0}),
+        std::pair(Reals{kNan, 0}, Reals{0, 0}), std::pair(Reals{0, 0}, Reals{kNan, 1})}) {
     const Row row = Softmax(x, t);
     for (Real v : {row.loss[0], row.gradient[0], row.gradient[1]}) ExpectSame(v, kNan);
     EXPECT_EQ(row.tally.nonfinite_losses, 1);
@@ -304,9 +303,8 @@ TEST(NormalizationToleranceTest, AllowsForTheLabelsRounding) {
   EXPECT_DOUBLE_EQ(NormalizationTolerance({.dtype = DType::kBF16}, 10), 1e-4 + 5 * 0x1p-8);
   EXPECT_DOUBLE_EQ(NormalizationTolerance({.dtype = DType::kF64}, 10), 1e-4 + 5 * 0x1p-53);
   EXPECT_DOUBLE_EQ(NormalizationTolerance({.dtype = DType::kU8}, 10), 1e-4 + 5 / 255.0);
-  EXPECT_DOUBLE_EQ(
-      NormalizationTolerance({.dtype = DType::kU8, .scale = LabelScale::kRowSum}, 10),
-      1e-4 + 5 * 0x1p-24);
+  EXPECT_DOUBLE_EQ(NormalizationTolerance({.dtype = DType::kU8, .scale = LabelScale::kRowSum}, 10),
+                   1e-4 + 5 * 0x1p-24);
 }
 
 }  // namespace

@@ -29,16 +29,14 @@ TEST(ForEachPieceTest, ClassLastIsOnePiece) {
 
 TEST(ForEachPieceTest, ATileHasALineAClass) {
   const Geometry g = {.outer = 1, .classes = 3, .inner = 10, .batch = 1};
-  EXPECT_THAT(PiecesOf(g, 4, 5),
-              ElementsAre(std::pair(4, 5), std::pair(14, 5), std::pair(24, 5)));
+  EXPECT_THAT(PiecesOf(g, 4, 5), ElementsAre(std::pair(4, 5), std::pair(14, 5), std::pair(24, 5)));
 }
 
 TEST(ForEachPieceTest, ATileMayCrossImages) {
   const Geometry g = {.outer = 3, .classes = 2, .inner = 4, .batch = 3};
   // Rows 2…9: two of image 0, all of image 1, two of image 2.
-  EXPECT_THAT(PiecesOf(g, 2, 8),
-              ElementsAre(std::pair(2, 2), std::pair(8, 4), std::pair(16, 2), std::pair(6, 2),
-                          std::pair(12, 4), std::pair(20, 2)));
+  EXPECT_THAT(PiecesOf(g, 2, 8), ElementsAre(std::pair(2, 2), std::pair(8, 4), std::pair(16, 2),
+                                             std::pair(6, 2), std::pair(12, 4), std::pair(20, 2)));
 }
 
 // Position c·rows + r of a chunk is the tensor's element (o·C + c)·inner + i of row o·inner + i.

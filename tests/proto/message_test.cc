@@ -25,8 +25,8 @@ struct Cut {
   Cut(const std::string& bytes, std::size_t size) {
     for (std::size_t begin = 0; begin < bytes.size(); begin += size) {
       pieces.push_back(std::make_unique<std::string>(bytes.substr(begin, size)));
-      fragments.push_back({reinterpret_cast<const std::byte*>(pieces.back()->data()),
-                           pieces.back()->size()});
+      fragments.push_back(
+          {reinterpret_cast<const std::byte*>(pieces.back()->data()), pieces.back()->size()});
     }
   }
   std::vector<std::unique_ptr<std::string>> pieces;

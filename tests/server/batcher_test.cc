@@ -177,8 +177,7 @@ TEST_F(BatcherTest, WhatArrivesDuringACallGoesTogetherInTheNext) {
 
 TEST_F(BatcherTest, AHeldLaneWaitsForTheAgeLimit) {
   Outcomes outcomes(2);
-  Batcher& batcher =
-      Start({.queue = {.max_age = microseconds(100)}, .close_when_idle = false});
+  Batcher& batcher = Start({.queue = {.max_age = microseconds(100)}, .close_when_idle = false});
   clock_.AwaitWaiter(std::nullopt);
   const TimePoint start = clock_.Now();
   batcher.Submit(std::make_unique<TestTask>(&outcomes, 0));
@@ -228,9 +227,9 @@ TEST_F(BatcherTest, ExpiredAndCancelledTasksAreAnsweredAndNeverComputed) {
 
 TEST_F(BatcherTest, ATaskExpiresWithoutAnythingElseHappening) {
   Outcomes outcomes(1);
-  Batcher& batcher = Start({.queue = {.max_age = std::chrono::hours(1),
-                                      .deadline_margin = microseconds(0)},
-                            .close_when_idle = false});
+  Batcher& batcher =
+      Start({.queue = {.max_age = std::chrono::hours(1), .deadline_margin = microseconds(0)},
+             .close_when_idle = false});
   auto task = std::make_unique<TestTask>(&outcomes, 0);
   task->deadline = clock_.Now() + microseconds(5);
   const TimePoint deadline = task->deadline;
@@ -309,8 +308,7 @@ TEST_F(BatcherTest, AFullQueueRefusesAtOnce) {
 
 TEST_F(BatcherTest, ShutdownComputesWhatIsQueuedAndRefusesTheRest) {
   Outcomes outcomes(5);
-  Batcher& batcher =
-      Start({.queue = {.max_age = std::chrono::hours(1)}, .close_when_idle = false});
+  Batcher& batcher = Start({.queue = {.max_age = std::chrono::hours(1)}, .close_when_idle = false});
   for (int i = 0; i < 4; ++i) batcher.Submit(std::make_unique<TestTask>(&outcomes, i));
   batcher.Shutdown();
   EXPECT_EQ(outcomes.done(), 4);

@@ -56,10 +56,9 @@ Bits InProcess(const TestItem& item) {
   bits.gradient.resize(item.x.size());
   const std::unique_ptr<Backend> backend = MakeCpuBackend();
   InlineExecutor executor;
-  const absl::StatusOr<ItemTotals> totals =
-      ScoreItem(*backend, executor, spec, shape,
-                {.prediction = item.x.data(), .label = item.t.data()},
-                {.gradient = bits.gradient.data()});
+  const absl::StatusOr<ItemTotals> totals = ScoreItem(
+      *backend, executor, spec, shape, {.prediction = item.x.data(), .label = item.t.data()},
+      {.gradient = bits.gradient.data()});
   EXPECT_TRUE(totals.ok()) << totals.status();
   bits.loss = totals->loss;
   bits.gradient_l2_norm = totals->gradient_l2_norm;
@@ -99,8 +98,8 @@ class BitsTest : public ServerTest {
         header.set_gradient_dtype(v1::FLOAT32);
       }
       ForEachPiece(g, row, rows, [&](std::int64_t offset, std::int64_t n) {
-        request.mutable_prediction()->append(
-            reinterpret_cast<const char*>(item.x.data() + offset), 4 * n);
+        request.mutable_prediction()->append(reinterpret_cast<const char*>(item.x.data() + offset),
+                                             4 * n);
         request.mutable_label()->append(reinterpret_cast<const char*>(item.t.data() + offset),
                                         4 * n);
       });
@@ -138,9 +137,9 @@ class BitsTest : public ServerTest {
 
 TEST_F(BitsTest, AloneChunkedAtEveryLeafAndInProcessAreTheSame) {
   const TestItem items[] = {
-      MakeItem(2000, 10, 1, 1),   // lanes are rows
-      MakeItem(700, 100, 1, 2),   // a row's classes fill vectors
-      MakeItem(5, 9000, 1, 3),    // a leaf is one row
+      MakeItem(2000, 10, 1, 1),     // lanes are rows
+      MakeItem(700, 100, 1, 2),     // a row's classes fill vectors
+      MakeItem(5, 9000, 1, 3),      // a leaf is one row
       MakeItem(3, 21, 30 * 31, 4),  // tiles that cross images
       MakeItem(3000, 1, 1, 5),
   };
@@ -180,7 +179,8 @@ TEST_F(BitsTest, AmongAThousandOthersOnEightStreamsIsTheSame) {
       const std::vector<Bits> got = Receive(stream.get(), order);
       sender.join();
       for (int i = 0; i < kItems; ++i) {
-        EXPECT_TRUE(got[i] == expected[(i * 7 + s) % items.size()]) << "stream " << s << " item " << i;
+        EXPECT_TRUE(got[i] == expected[(i * 7 + s) % items.size()])
+            << "stream " << s << " item " << i;
       }
       stream->WritesDone();
       EXPECT_TRUE(stream->Finish().ok());

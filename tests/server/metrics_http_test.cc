@@ -48,17 +48,18 @@ std::string Get(const std::string& address, const std::string& path) {
 }
 
 MetricsHttp::Handlers Fixed(absl::Status ready = absl::OkStatus()) {
-  return {.metrics = [] { return std::string("softloss_test 1\n"); }, .ready = [ready] { return ready; }};
+  return {.metrics = [] { return std::string("softloss_test 1\n"); },
+          .ready = [ready] { return ready; }};
 }
 
 TEST(MetricsHttp, ServesMetrics) {
   auto http = MetricsHttp::Start("127.0.0.1:0", Fixed());
   ASSERT_TRUE(http.ok()) << http.status();
   EXPECT_THAT((*http)->address(), AllOf(StartsWith("127.0.0.1:"), Not(EndsWith(":0"))));
-  EXPECT_THAT(Get((*http)->address(), "/metrics"),
-              AllOf(StartsWith("HTTP/1.1 200 OK\r\n"),
-                    HasSubstr("Content-Type: text/plain; version=0.0.4"),
-                    EndsWith("\r\n\r\nsoftloss_test 1\n")));
+  EXPECT_THAT(
+      Get((*http)->address(), "/metrics"),
+      AllOf(StartsWith("HTTP/1.1 200 OK\r\n"), HasSubstr("Content-Type: text/plain; version=0.0.4"),
+            EndsWith("\r\n\r\nsoftloss_test 1\n")));
   EXPECT_THAT(Get((*http)->address(), "/metrics?x=y"), StartsWith("HTTP/1.1 200"));
 }
 
@@ -71,20 +72,24 @@ TEST(MetricsHttp, LivesWhileNotReady) {
   EXPECT_THAT(Get((*http)->address(), "/readyz"),
               AllOf(StartsWith("HTTP/1.1 503"), EndsWith("draining\n")));
   ready = absl::OkStatus();
-  EXPECT_THAT(Get((*http)->address(), "/readyz"), AllOf(StartsWith("HTTP/1.1 200"), EndsWith("ok\n")));
+  EXPECT_THAT(Get((*http)->address(), "/readyz"),
+              AllOf(StartsWith("HTTP/1.1 200"), EndsWith("ok\n")));
 }
 
 TEST(MetricsHttp, NothingElseIsThere) {
   auto http = MetricsHttp::Start("127.0.0.1:0", Fixed());
   ASSERT_TRUE(http.ok()) << http.status();
   const std::string& address = (*http)->address();
-  for (const char* path : {"/", "/metrics/", "/etc/passwd", "/../../etc/passwd", "/METRICS", "/%2e"}) {
-    EXPECT_THAT(Get(address, path), AllOf(StartsWith("HTTP/1.1 4"), Not(HasSubstr("root:")))) << path;
+  for (const char* path :
+       {"/", "/metrics/", "/etc/passwd", "/../../etc/passwd", "/METRICS", "/%2e"}) {
+    EXPECT_THAT(Get(address, path), AllOf(StartsWith("HTTP/1.1 4"), Not(HasSubstr("root:"))))
+        << path;
   }
   EXPECT_THAT(Exchange(address, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"),
               StartsWith("HTTP/1.1 405"));
-  EXPECT_THAT(Exchange(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
-              AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Content-Length: 16"), EndsWith("\r\n\r\n")));
+  EXPECT_THAT(
+      Exchange(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n"),
+      AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Content-Length: 16"), EndsWith("\r\n\r\n")));
   EXPECT_THAT(Exchange(address, "nonsense\r\n\r\n"), Not(HasSubstr("200 OK")));
   EXPECT_THAT(Get(address, "/livez"), StartsWith("HTTP/1.1 200"));
 }

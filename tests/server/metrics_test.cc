@@ -147,9 +147,10 @@ TEST(Metrics, Rpcs) {
   EXPECT_EQ(samples.at("grpc_server_handling_seconds_sum{" + score + "}"), 0.02);
   EXPECT_EQ(samples.at("grpc_server_handling_seconds_bucket{" + score + R"(,le="0.02"})"), 1);
   EXPECT_EQ(samples.at("grpc_server_handling_seconds_bucket{" + score + R"(,le="0.01"})"), 0);
-  EXPECT_EQ(samples.at(R"(grpc_server_handled_total{grpc_code="Canceled",grpc_method="ScoreStream",)"
-                       R"(grpc_service="softloss.v1.Scorer",grpc_type="bidi_stream"})"),
-            1);
+  EXPECT_EQ(
+      samples.at(R"(grpc_server_handled_total{grpc_code="Canceled",grpc_method="ScoreStream",)"
+                 R"(grpc_service="softloss.v1.Scorer",grpc_type="bidi_stream"})"),
+      1);
   EXPECT_EQ(samples.at(R"(grpc_server_handled_total{grpc_code="Unknown",grpc_method="Check",)"
                        R"(grpc_service="grpc.health.v1.Health",grpc_type="unary"})"),
             1);
@@ -317,9 +318,8 @@ TEST(Metrics, PassPrometheusOwnLint) {
 }
 
 TEST(Histogram, BucketsAre125) {
-  EXPECT_THAT(Buckets125(1e-4, 10),
-              ElementsAre(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2,
-                          5, 10));
+  EXPECT_THAT(Buckets125(1e-4, 10), ElementsAre(1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2,
+                                                5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10));
   EXPECT_THAT(Buckets125(20, 50), ElementsAre(20, 50));
   EXPECT_THAT(Buckets125(5e-6, 1e-5), ElementsAre(5e-6, 1e-5));
 }

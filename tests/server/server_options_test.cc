@@ -24,9 +24,9 @@ absl::StatusOr<ServerOptions> Parse(std::vector<std::string> arguments) {
 }
 
 std::string WriteConfig(const std::string& text) {
-  const std::string path = absl::StrCat(
-      testing::TempDir(), "/", testing::UnitTest::GetInstance()->current_test_info()->name(),
-      ".conf");
+  const std::string path =
+      absl::StrCat(testing::TempDir(), "/",
+                   testing::UnitTest::GetInstance()->current_test_info()->name(), ".conf");
   std::ofstream(path) << text;
   return path;
 }
@@ -73,8 +73,14 @@ TEST(ServerOptions, ZeroIsResolved) {
     int cores;
     std::int64_t io, cpu;
   };
-  for (const Row& row : {Row{0, 1, 1}, {1, 1, 1}, {2, 1, 1}, {3, 1, 2}, {4, 1, 3}, {8, 2, 6},
-                         {32, 8, 24}, {128, 8, 120}}) {
+  for (const Row& row : {Row{0, 1, 1},
+                         {1, 1, 1},
+                         {2, 1, 1},
+                         {3, 1, 2},
+                         {4, 1, 3},
+                         {8, 2, 6},
+                         {32, 8, 24},
+                         {128, 8, 120}}) {
     ServerOptions options;
     ASSERT_TRUE(ValidateAndResolve(options, row.cores).ok());
     EXPECT_EQ(options.io_threads, row.io) << row.cores;
@@ -85,8 +91,8 @@ TEST(ServerOptions, ZeroIsResolved) {
 }
 
 TEST(ServerOptions, TheLastOneWins) {
-  const auto options = Parse({"--max_streams=7", "--max_streams=8", "--insecure_listen",
-                              "--insecure_listen=false"});
+  const auto options =
+      Parse({"--max_streams=7", "--max_streams=8", "--insecure_listen", "--insecure_listen=false"});
   ASSERT_TRUE(options.ok());
   EXPECT_EQ(options->max_streams, 8);
   EXPECT_FALSE(options->insecure_listen);

@@ -16,10 +16,10 @@
 namespace softloss {
 namespace {
 
-using ::testing::HasSubstr;
 using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
+using ::testing::HasSubstr;
 
 double Sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double SigmoidCrossEntropy(double x, double t) {
@@ -144,9 +144,9 @@ TEST_F(ServerTest, CapabilitiesSayWhatIsThere) {
               ::testing::ElementsAre(v1::SIGMOID_CROSS_ENTROPY, v1::SOFTMAX_CROSS_ENTROPY));
   EXPECT_THAT(response.prediction_dtypes(),
               ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64));
-  EXPECT_THAT(response.label_dtypes(),
-              ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64,
-                                     v1::UINT8));
+  EXPECT_THAT(
+      response.label_dtypes(),
+      ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64, v1::UINT8));
   EXPECT_THAT(response.class_id_dtypes(), ::testing::ElementsAre(v1::INT32, v1::INT64));
   EXPECT_FALSE(response.stored_labels());
   EXPECT_THAT(response.unimplemented_fields(), ::testing::Contains("spec.temperature"));
@@ -318,8 +318,8 @@ TEST_F(UnixServerTest, ListensOnAUnixSocketAndTcpAtOnce) {
   EXPECT_EQ(server_->addresses()[0], "unix:" + path_);
   EXPECT_THAT(server_->addresses()[1], ::testing::MatchesRegex("127\\.0\\.0\\.1:[1-9][0-9]*"));
   for (const std::string& address : server_->addresses()) {
-    auto stub = v1::Scorer::NewStub(
-        grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+    auto stub =
+        v1::Scorer::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     v1::GetCapabilitiesResponse response;
     EXPECT_TRUE(stub->GetCapabilities(&context, {}, &response).ok()) << address;

@@ -95,13 +95,15 @@ class SessionTest : public ::testing::Test, public ScoredSink {
 
   // Hands the message to the session; a task that comes of it waits in tasks_. Replies are appended
   // to answers_.
-  absl::Status Send(const v1::StreamRequest& request) { return SendBytes(request.SerializeAsString()); }
+  absl::Status Send(const v1::StreamRequest& request) {
+    return SendBytes(request.SerializeAsString());
+  }
 
   absl::Status SendBytes(std::string bytes) {
     auto message = std::make_shared<Message>();
     message->bytes = std::move(bytes);
-    message->fragments = {{reinterpret_cast<const std::byte*>(message->bytes.data()),
-                           message->bytes.size()}};
+    message->fragments = {
+        {reinterpret_cast<const std::byte*>(message->bytes.data()), message->bytes.size()}};
     if (absl::Status s = wire::Parse(message->fragments, &message->parsed); !s.ok()) return s;
     std::vector<Reply> outbox;
     absl::StatusOr<std::unique_ptr<ChunkTask>> task = session_->OnMessage(

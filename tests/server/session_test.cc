@@ -136,11 +136,13 @@ TEST_F(SessionTest, ItemErrorsNameTheFieldAndTheStreamGoesOn) {
     absl::StatusCode code;
     const char* message;
   } cases[] = {
-      {"spec never defined", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_spec_id(5); },
+      {"spec never defined",
+       [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_spec_id(5); },
        absl::StatusCode::kFailedPrecondition, "item.spec_id: 5"},
       {"no item", [](v1::StreamRequest& r) { r.mutable_chunk()->clear_item(); },
        absl::StatusCode::kInvalidArgument, "chunk.item"},
-      {"inline spec", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_spec(); },
+      {"inline spec",
+       [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_spec(); },
        absl::StatusCode::kInvalidArgument, "item.spec"},
       {"rows beyond the end", [](v1::StreamRequest& r) { r.mutable_chunk()->set_rows(5); },
        absl::StatusCode::kInvalidArgument, "chunk.rows"},
@@ -148,17 +150,34 @@ TEST_F(SessionTest, ItemErrorsNameTheFieldAndTheStreamGoesOn) {
        absl::StatusCode::kInvalidArgument, "chunk.row_begin"},
       {"last not set", [](v1::StreamRequest& r) { r.mutable_chunk()->set_last(false); },
        absl::StatusCode::kInvalidArgument, "chunk.last"},
-      {"negative dimension", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0, -4); },
+      {"negative dimension",
+       [](v1::StreamRequest& r) {
+         r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0, -4);
+       },
        absl::StatusCode::kInvalidArgument, "-4"},
-      {"overflow", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0, std::int64_t{1} << 62); },
+      {"overflow",
+       [](v1::StreamRequest& r) {
+         r.mutable_chunk()->mutable_item()->mutable_prediction()->set_shape(0,
+                                                                            std::int64_t{1} << 62);
+       },
        absl::StatusCode::kInvalidArgument, "prediction.shape"},
-      {"key of 3 bytes", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_request_key("abc"); },
+      {"key of 3 bytes",
+       [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_request_key("abc"); },
        absl::StatusCode::kInvalidArgument, "request_key"},
-      {"other numerics", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->set_required_numerics_id("gpu"); },
+      {"other numerics",
+       [](v1::StreamRequest& r) {
+         r.mutable_chunk()->mutable_item()->set_required_numerics_id("gpu");
+       },
        absl::StatusCode::kFailedPrecondition, "required_numerics_id"},
-      {"stored labels", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_label()->mutable_stored(); },
+      {"stored labels",
+       [](v1::StreamRequest& r) {
+         r.mutable_chunk()->mutable_item()->mutable_label()->mutable_stored();
+       },
        absl::StatusCode::kUnimplemented, "stored"},
-      {"shared memory", [](v1::StreamRequest& r) { r.mutable_chunk()->mutable_item()->mutable_label_memory()->set_region(1); },
+      {"shared memory",
+       [](v1::StreamRequest& r) {
+         r.mutable_chunk()->mutable_item()->mutable_label_memory()->set_region(1);
+       },
        absl::StatusCode::kUnimplemented, "label_memory"},
       {"sparse ids", [](v1::StreamRequest& r) { r.set_label_ids("1234"); },
        absl::StatusCode::kInvalidArgument, "label_ids"},
@@ -203,12 +222,26 @@ TEST_F(SessionTest, AnInvalidSpecIsToldToTheItemsThatUseIt) {
   EXPECT_EQ(LastError(1).field(), "spec.temperature");
 }
 
+TEST_F(SessionTest, ALaterDefinitionCountsForTheItemsThatBeginAfterIt) {
+  ASSERT_TRUE(Send(Chunk(1, 0, 256, 300)).ok());
+  v1::StreamRequest mean;
+  mean.mutable_define()->set_spec_id(1);
+  mean.mutable_define()->mutable_spec()->set_loss(v1::SOFTMAX_CROSS_ENTROPY);
+  ASSERT_TRUE(Send(mean).ok());
+  ASSERT_TRUE(Send(Chunk(2, 0, 4, 4)).ok());
+  ASSERT_TRUE(Send(Chunk(1, 256, 44, 300)).ok());
+  Score(1);
+  EXPECT_EQ(answers_.back().header.chunk().result().gradient_scale(), 0.25);
+  Score();
+  Score();
+  EXPECT_EQ(answers_.back().header.chunk().result().gradient_scale(), 1);
+  EXPECT_NEAR(answers_.back().header.chunk().result().loss(), ExpectedSum(300),
+              1e-6 * ExpectedSum(300));
+}
+
 TEST_F(SessionTest, FramingErrorsEndTheStream) {
   EXPECT_EQ(SendBytes("\xff\xff\xff garbage").code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Send(v1::StreamRequest()).code(), absl::StatusCode::kInvalidArgument);
-  v1::StreamRequest redefine;
-  redefine.mutable_define()->set_spec_id(1);
-  EXPECT_EQ(Send(redefine).code(), absl::StatusCode::kAlreadyExists);
   ASSERT_TRUE(Send(Chunk(3, 0, 4, 4)).ok());
   EXPECT_EQ(Send(Chunk(3, 0, 4, 4)).code(), absl::StatusCode::kAlreadyExists);
   Score();
@@ -297,7 +330,8 @@ TEST_F(SessionTest, AnEmptyItemIsAnsweredAndFlagged) {
 
 TEST_F(SessionTest, AClassIdOutOfRangeIsAnItemError) {
   v1::StreamRequest request = Chunk(1, 0, 2, 2);
-  request.mutable_chunk()->mutable_item()->mutable_label()->mutable_class_id()->set_dtype(v1::INT32);
+  request.mutable_chunk()->mutable_item()->mutable_label()->mutable_class_id()->set_dtype(
+      v1::INT32);
   const std::int32_t ids[2] = {1, 2};
   request.set_label(std::string(reinterpret_cast<const char*>(ids), sizeof(ids)));
   ASSERT_TRUE(Send(request).ok());

@@ -20,8 +20,13 @@ TEST(SlabPool, SizesRoundUpToClassesAndAreAligned) {
   struct Case {
     std::size_t size, capacity;
   };
-  for (const Case& c : {Case{0, 4096}, {1, 4096}, {4096, 4096}, {4097, 8192}, {100'000, 131072},
-                        {2 << 20, 2 << 20}, {(2 << 20) + 1, 4 << 20}}) {
+  for (const Case& c : {Case{0, 4096},
+                        {1, 4096},
+                        {4096, 4096},
+                        {4097, 8192},
+                        {100'000, 131072},
+                        {2 << 20, 2 << 20},
+                        {(2 << 20) + 1, 4 << 20}}) {
     Slab slab = pool.Allocate(c.size);
     ASSERT_TRUE(slab);
     EXPECT_EQ(slab.size(), c.size);
@@ -110,8 +115,8 @@ TEST(SlabPool, AllMemoryComesFromAndGoesBackToTheGivenAllocator) {
 }
 
 TEST(SlabPool, OutOfMemoryGivesAnEmptySlab) {
-  SlabPool pool({.allocate = [](std::size_t) -> void* { return nullptr; },
-                 .release = [](void*) {}});
+  SlabPool pool(
+      {.allocate = [](std::size_t) -> void* { return nullptr; }, .release = [](void*) {}});
   EXPECT_FALSE(pool.Allocate(4096));
   EXPECT_EQ(pool.stats().in_use_bytes, 0);
   SlabPool heap({});

@@ -15,8 +15,7 @@ std::string FakeDevice::numerics_id() const { return reference_->numerics_id(); 
 
 absl::Status FakeDevice::Supports(const ScoreKey& key) const { return reference_->Supports(key); }
 
-absl::Status FakeDevice::Score(const ScoreKey& key, absl::Span<Segment> batch,
-                               Executor& executor) {
+absl::Status FakeDevice::Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) {
   Call call{.key = key};
   for (const Segment& segment : batch) call.rows.push_back(segment.rows);
   const std::int64_t rows = std::accumulate(call.rows.begin(), call.rows.end(), std::int64_t{0});

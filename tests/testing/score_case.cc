@@ -92,10 +92,11 @@ std::string ScoreCase::Describe() const {
   return absl::StrCat(
       std::string(Name(spec.loss)), " [", absl::StrJoin(item.shape, ","), "] axis ",
       item.class_axis.value_or(-99), " ", std::string(Name(item.prediction)), " label ",
-      std::string(Name(item.label.dtype)), item.label.scale == LabelScale::kRowSum ? " ROW_SUM" : "",
-      " gradient ", item.gradient ? std::string(Name(*item.gradient)) : "none",
-      item.has_mask ? " mask" : "", item.has_row_weight ? " weights" : "", " smoothing ",
-      spec.label_smoothing, spec.class_weight.empty() ? "" : " class_weight",
+      std::string(Name(item.label.dtype)),
+      item.label.scale == LabelScale::kRowSum ? " ROW_SUM" : "", " gradient ",
+      item.gradient ? std::string(Name(*item.gradient)) : "none", item.has_mask ? " mask" : "",
+      item.has_row_weight ? " weights" : "", " smoothing ", spec.label_smoothing,
+      spec.class_weight.empty() ? "" : " class_weight",
       spec.pos_weight.empty() ? "" : " pos_weight", " check ", static_cast<int>(spec.label_check));
 }
 
@@ -179,7 +180,8 @@ ScoreCase RandomCase(const ItemShape& item, const LossSpec& spec, const RandomSt
 }
 
 std::string ScoreOutcome::BitDifference(const ScoreOutcome& other) const {
-  if (status != other.status) return absl::StrCat(status.ToString(), " / ", other.status.ToString());
+  if (status != other.status)
+    return absl::StrCat(status.ToString(), " / ", other.status.ToString());
   if (gradient != other.gradient) return "gradients differ";
   if (row_loss != other.row_loss) return "row losses differ";
   if (tally != other.tally) return "tallies differ";
@@ -244,8 +246,7 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
       segments.push_back(segment);
     }
   }
-  const absl::Status status =
-      backend.Score(cases[0]->plan.key, absl::MakeSpan(segments), executor);
+  const absl::Status status = backend.Score(cases[0]->plan.key, absl::MakeSpan(segments), executor);
   EXPECT_TRUE(status.ok()) << status;
   for (std::size_t s = 0; s < segments.size(); ++s) {
     ChunkMemory& m = memory[s];

@@ -27,7 +27,7 @@ enum class LabelStyle {
   kNormalized,  // rows sum to 1 (elements in [0, 1] for sigmoid losses)
   kUniform,     // in [0, 1], of any sum
   kOneHot,
-  kWild,        // outside [0, 1] too
+  kWild,  // outside [0, 1] too
 };
 
 struct RandomStyle {

@@ -67,7 +67,8 @@ class Comparison {
     if (++failures_ > 3) return;
     ADD_FAILURE() << what << " of row " << row << ", class " << c << " is " << got << ", not "
                   << want << "; off by " << std::fabs(got - want) << ", allowed " << tolerance
-                  << "\n" << case_.Describe();
+                  << "\n"
+                  << case_.Describe();
   }
 
   void CompareGradients() {

@@ -18,20 +18,13 @@ std::string Describe(nb::dlpack::dtype dtype) {
   using Code = nb::dlpack::dtype_code;
   const std::string bits = std::to_string(dtype.bits);
   switch (static_cast<Code>(dtype.code)) {
-    case Code::Int:
-      return "int" + bits;
-    case Code::UInt:
-      return "uint" + bits;
-    case Code::Float:
-      return "float" + bits;
-    case Code::Bfloat:
-      return "bfloat" + bits;
-    case Code::Complex:
-      return "complex" + bits;
-    case Code::Bool:
-      return "bool";
-    default:
-      return "dtype" + std::to_string(dtype.code) + "_" + bits;
+    case Code::Int: return "int" + bits;
+    case Code::UInt: return "uint" + bits;
+    case Code::Float: return "float" + bits;
+    case Code::Bfloat: return "bfloat" + bits;
+    case Code::Complex: return "complex" + bits;
+    case Code::Bool: return "bool";
+    default: return "dtype" + std::to_string(dtype.code) + "_" + bits;
   }
 }
 

@@ -9,5 +9,6 @@ int main() {
   options.initial_backoff = absl::Milliseconds(1);
   const auto client = softloss::Client::Connect("unix:no-such-socket", options);
   std::cout << client.status() << "\n";
-  return absl::IsDeadlineExceeded(client.status()) && softloss::IsRetryable(client.status()) ? 0 : 1;
+  return absl::IsDeadlineExceeded(client.status()) && softloss::IsRetryable(client.status()) ? 0
+                                                                                             : 1;
 }
