@@ -90,7 +90,11 @@ class WatchCall final : public LiveCall, public std::enable_shared_from_this<Wat
     env_->call->calls->Add(this, weak_from_this());
     env_->call->context->metrics->RpcStarted(RpcMethod::kHealthWatch);
     done_.Arm(shared_from_this());
-    OnTick({});
+    if (*env_->call->draining) {
+      OnDrain();
+    } else {
+      OnTick({});
+    }
   }
   void OnWritten(bool ok) {
     std::lock_guard<std::mutex> lock(mutex_);

@@ -24,7 +24,6 @@ StreamCall::~StreamCall() {
 void StreamCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server is shutting down
   Accept(env_);
-  env_->calls->Add(this, weak_from_this());
   env_->context->metrics->RpcStarted(RpcMethod::kScoreStream);
   env_->context->metrics->StreamOpened();
 
@@ -32,12 +31,14 @@ void StreamCall::OnAccepted(bool ok) {
   done_.Arm(shared_from_this());
   session_.emplace(env_->context, env_->context->budget->FindTenant(TenantName(context_)),
                    weak_from_this());
-  std::vector<Reply> outbox;
-  session_->Hello(&outbox);
+  // Registered first: either the drain finds this call, or this call sees the drain.
+  env_->calls->Add(this, weak_from_this());
   if (*env_->draining) {
     session_->Drain();
     draining_ = true;
   }
+  std::vector<Reply> outbox;
+  session_->Hello(&outbox);
   Advance(&outbox);
 }
 
