@@ -250,8 +250,12 @@ TEST_F(ClientTest, ReplaysWhatABrokenStreamLeft) {
   for (std::size_t i = 0; i < cases.size(); ++i) {
     const Outcome outcome = promises[i].get_future().get();
     ExpectAnswer(cases[i], outcome);
-    if (i < 2) EXPECT_EQ(outcome->attempts, 1);
-    if (i == 2) EXPECT_EQ(outcome->attempts, 2);
+    if (i < 2) {
+      EXPECT_EQ(outcome->attempts, 1);
+    }
+    if (i == 2) {
+      EXPECT_EQ(outcome->attempts, 2);
+    }
   }
   client_.reset();
   for (const int n : answers) EXPECT_EQ(n, 1);

@@ -243,6 +243,7 @@ def test_ctrl_c_ends_the_wait(server):
     script = """
 import os, signal, sys, threading
 import numpy as np, softloss
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job begins with it ignored
 client = softloss.Client(sys.argv[1])
 x = np.zeros((20000, 1000), np.float32)
 threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -60,7 +60,9 @@ class OneElement final : public ScoreTask {
     segment.leaves = absl::MakeSpan(&leaf_, 1);
   }
   void Done() override {
-    if (status.ok() && segment.rows > 0) EXPECT_EQ(gradient_, 0.5f - 1);  // x = 0, t = 1
+    if (status.ok() && segment.rows > 0) {
+      EXPECT_EQ(gradient_, 0.5f - 1);  // x = 0, t = 1
+    }
     result_->Set(status);
   }
 

@@ -297,6 +297,11 @@ TEST_F(ServerTest, NoCallbackPollerRuns) {
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
   const std::unique_ptr<grpc::Server> other = builder.BuildAndStart();
   grpc::EnableDefaultHealthCheckService(false);
+  // A thread names itself when it first runs.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (CallbackPollers() == 0 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::yield();
+  }
   EXPECT_GT(CallbackPollers(), 0);
   other->Shutdown();
 }
