@@ -41,7 +41,8 @@ absl::StatusOr<Geometry> MakeGeometry(absl::Span<const std::int64_t> shape,
 // max(1, min(256, 2^floor(log2(16384 / classes)))).
 constexpr std::int64_t LeafRows(std::int64_t classes) {
   std::int64_t rows = 256;
-  while (rows > 1 && rows * classes > 16384) rows /= 2;
+  // Exact, since rows divides 16384, where a product could overflow.
+  while (rows > 1 && classes > 16384 / rows) rows /= 2;
   return rows;
 }
 
