@@ -94,6 +94,7 @@ TEST(LeafRowsTest, FollowsItsDefinition) {
     ASSERT_EQ(LeafRows(c), static_cast<std::int64_t>(expected)) << c;
   }
   EXPECT_EQ(LeafRows(std::int64_t{1} << 40), 1);
+  EXPECT_EQ(LeafRows(std::numeric_limits<std::int64_t>::max()), 1);
 }
 
 TEST(MaxChunkRowsTest, IsTheLargestNumberOfWholeLeavesThatFits) {
