@@ -8,6 +8,7 @@ many times faster softloss's kernel was. Times are medians of CUDA events after 
 """
 
 import datetime
+import functools
 import json
 import statistics
 import sys
@@ -57,6 +58,11 @@ def problem(case: str):
     return x, t, lambda a, b: F.cross_entropy(a, b, reduction="sum")
 
 
+def forward_backward(loss, x, t) -> None:
+    x.grad = None
+    loss(x, t).backward()
+
+
 def main() -> int:
     with open(sys.argv[1], encoding="utf-8") as file:
         kernels = json.load(file)
@@ -72,16 +78,11 @@ def main() -> int:
             continue
         x, t, loss = made
         elements = x.numel()
-
-        def run(function):
-            x.grad = None
-            function(x, t).backward()
-
         ours = 3 * elements * x.element_size() / (kernel["value"] * 1e9) * 1e3
         line = {}
         for name, function in (("eager", loss), ("compiled", torch.compile(loss, dynamic=False))):
             try:
-                line[name] = median_ms(lambda f=function: run(f))
+                line[name] = median_ms(functools.partial(forward_backward, function, x, t))
             except Exception as error:  # whatever torch raises is this case's answer
                 print(f"{kernel['case']}: {name}: {type(error).__name__}: {str(error)[:200]}")
         print(
@@ -103,10 +104,10 @@ def main() -> int:
                         "at_least": bar,
                     }
                 )
-        del x, t, made
+        del x, t, made  # before the next case asks for as much
         torch.cuda.empty_cache()
         torch._dynamo.reset()
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     with open(sys.argv[2], "w", encoding="utf-8") as file:
         json.dump({"name": "cuda_torch", "host": host, "date": date, "rows": rows}, file, indent=1)
     return 0
