@@ -204,6 +204,28 @@ TEST_P(BackendConformanceTest, LossOfACertainAnswerIsNotZero) {
   ++checked_;
 }
 
+TEST_P(BackendConformanceTest, CertainAnswersAmongManyClassesKeepTheirDigits) {
+  for (const std::int64_t classes : {3, 65, 500, 3000}) {
+    for (const bool class_last : {true, false}) {
+      for (const double margin : {12.0, 20.0, 40.0}) {
+        ItemShape item = Shape(1, classes, class_last);
+        item.want_row_loss = true;
+        LossSpec spec;
+        spec.loss = Loss::kSoftmaxCrossEntropy;
+        std::vector<double> logits(classes, 0);
+        std::vector<double> labels(classes, 0);
+        logits[classes / 2] = margin;
+        labels[classes / 2] = 1;
+        const ScoreOutcome outcome = ScoreAlone(backend(), CaseOf(item, spec, logits, labels));
+        const double loss = Decode(DType::kF32, outcome.row_loss)[0];
+        const double want = std::log1p(static_cast<double>(classes - 1) * std::exp(-margin));
+        EXPECT_NEAR(loss / want, 1, 1e-6) << classes << " classes, margin " << margin;
+        ++checked_;
+      }
+    }
+  }
+}
+
 TEST_P(BackendConformanceTest, TensorFlowsExample) {
   ItemShape item = Shape(1, 4, true);
   LossSpec spec;

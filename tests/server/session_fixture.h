@@ -1,6 +1,7 @@
 // A Session with everything real behind it but gRPC: messages in, decoded replies out.
 #pragma once
 
+#include <cmath>
 #include <deque>
 #include <memory>
 #include <string>
@@ -65,7 +66,10 @@ class SessionTest : public ::testing::Test, public ScoredSink {
     ASSERT_TRUE(Send(request).ok());
   }
 
-  // A chunk of rows of two f32 classes: logits (row, 0), label (0, 1).
+  // Unlike from row to row and from leaf to leaf.
+  static float Logit(std::int64_t row) { return static_cast<float>(row * row % 911) * 0.01f; }
+
+  // A chunk of rows of two f32 classes: logits (Logit(row), 0), label (0, 1).
   v1::StreamRequest Chunk(std::uint64_t id, std::int64_t row_begin, std::int64_t rows,
                           std::int64_t total) {
     v1::StreamRequest request;
@@ -85,12 +89,21 @@ class SessionTest : public ::testing::Test, public ScoredSink {
       item.set_gradient_dtype(v1::FLOAT32);
     }
     for (std::int64_t r = row_begin; r < row_begin + rows; ++r) {
-      const float x[2] = {static_cast<float>(r % 7), 0};
+      const float x[2] = {Logit(r), 0};
       const float t[2] = {0, 1};
       request.mutable_prediction()->append(reinterpret_cast<const char*>(x), sizeof(x));
       request.mutable_label()->append(reinterpret_cast<const char*>(t), sizeof(t));
     }
     return request;
+  }
+
+  // The loss of class 1, log(1 + e^Logit), over rows.
+  static double ExpectedSum(std::int64_t rows) {
+    double sum = 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      sum += std::log1p(std::exp(static_cast<double>(Logit(r))));
+    }
+    return sum;
   }
 
   // Hands the message to the session; a task that comes of it waits in tasks_. Replies are appended
