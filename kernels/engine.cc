@@ -111,7 +111,7 @@ class ChunkBuilder {
 absl::Status ScoreBatch(Backend& backend, const ScoreKey& key, absl::Span<Segment> batch,
                         Executor& executor) {
   if (batch.empty()) return absl::OkStatus();
-  const absl::Status status = backend.Score(key, batch, executor);
+  absl::Status status = backend.Score(key, batch, executor);
   if (!absl::IsResourceExhausted(status) || batch.size() == 1) return status;
   const std::size_t half = batch.size() / 2;
   if (absl::Status s = ScoreBatch(backend, key, batch.subspan(0, half), executor); !s.ok()) {
