@@ -19,7 +19,7 @@ absl::Status ScoreLeaves(const ScoreKey& key, const Segment& segment, std::int64
   const bool wide = key.prediction == DType::kF64;
   const auto score = IsElementwise(key.loss)
                          ? (wide ? ScoreSigmoidLeaves<double> : ScoreSigmoidLeaves<float>)
-                         : (wide ? ScoreSoftmaxLeaves<double> : ScoreSoftmaxLeaves<float>);
+                         : (wide ? ScoreClassLeaves<double> : ScoreClassLeaves<float>);
   return score(key, segment, leaf_begin, leaf_end, scratch, tally);
 }
 
@@ -49,7 +49,9 @@ class CpuBackend final : public Backend {
  public:
   std::string_view name() const override { return "cpu"; }
   std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
-  absl::Status Supports(const ScoreKey&) const override { return absl::OkStatus(); }
+  absl::Status Supports(const ScoreKey& key) const override {
+    return PlainCrossEntropyOnly(name(), key);
+  }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {
     const std::int64_t leaf_elements = LeafRows(key.classes) * key.classes;

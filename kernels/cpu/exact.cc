@@ -28,7 +28,8 @@ ExactElement ExactSigmoid(double x, double t, double pos_weight) {
   return result;
 }
 
-double ExactSoftmax(const double* x, const double* t, std::size_t classes, double* gradient) {
+double ExactSoftmax(const ExactRow& row, double* gradient) {
+  const auto [classes, x, t, class_weight, spec] = row;
   double max = -std::numeric_limits<double>::infinity();
   std::size_t argmax = 0;
   bool is_nan = false;

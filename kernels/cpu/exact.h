@@ -2,7 +2,7 @@
 // of the losses, written out. Computes in double.
 #pragma once
 
-#include <cstddef>
+#include "kernels/cpu/class_loss.h"
 
 namespace softloss::cpu {
 
@@ -19,8 +19,7 @@ struct ExactElement {
 // Without the weight. `t` is smoothed.
 ExactElement ExactSigmoid(double x, double t, double pos_weight);
 
-// A row's loss, without the row weight; its gradient to `gradient` [classes], which may be `x`.
-// `t` has been renormalised, smoothed and weighted.
-double ExactSoftmax(const double* x, const double* t, std::size_t classes, double* gradient);
+// ClassLoss::exact of softmax cross entropy.
+double ExactSoftmax(const ExactRow& row, double* gradient);
 
 }  // namespace softloss::cpu

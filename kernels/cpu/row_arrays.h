@@ -10,6 +10,11 @@ namespace softloss::cpu {
 // Row arrays and strides are multiples of this, which every SIMD width divides.
 inline constexpr std::size_t kRowQuantum = 16;
 
+// RowArrays::unusual. kCount: what the row holds is counted, and it is scored again where that is too
+// large for vectors (exact.h). kRescore: it is scored again in any case.
+inline constexpr int kCount = 1;
+inline constexpr int kRescore = 2;
+
 // Arrays [rows rounded up to kRowQuantum], aligned to 64 bytes.
 template <typename T>
 struct RowArrays {
@@ -19,7 +24,7 @@ struct RowArrays {
   T* label_sum = nullptr;        // Σ t as given: what the normalisation check is about
   T* class_weighted = nullptr;   // Σ class_weight·t before smoothing
   T* gradient_square = nullptr;  // Σ g², without the row weight, before rounding to the wire
-  T* unusual = nullptr;          // not 0: needs a scalar look (non-finite, out of range, huge)
+  T* unusual = nullptr;          // 0, kCount or kRescore
 
   RowArrays From(std::size_t row) const {
     return {row_weight + row,      loss + row,   label_sum + row, class_weighted + row,

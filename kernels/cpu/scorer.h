@@ -18,9 +18,8 @@ absl::Status ScoreLeaves(const ScoreKey& key, const Segment& segment, std::int64
 
 // The parts of it, by loss and type of computation (float or double).
 template <typename T>
-absl::Status ScoreSoftmaxLeaves(const ScoreKey& key, const Segment& segment,
-                                std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,
-                                Tally& tally);
+absl::Status ScoreClassLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
+                              std::int64_t leaf_end, Scratch& scratch, Tally& tally);
 template <typename T>
 absl::Status ScoreSigmoidLeaves(const ScoreKey& key, const Segment& segment,
                                 std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,

@@ -8,47 +8,14 @@
 #include <cstring>
 
 #include "kernels/cpu/math-inl.h"
-#include "kernels/cpu/softmax_rows.h"
+#include "kernels/cpu/row_walk-inl.h"
+#include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
-// Vectors whose lanes are summed in the compute type before the sums go on in fp64. With one big term
-// and many small ones, every addition may cost half a unit in the last place of the sum.
-inline constexpr std::size_t kVectorsPerFlush = 4;
-
-// Visits a row of at least a vector. The last vector is taken from the row's end, so that it overlaps
-// the one before; `fresh` are its lanes that were not there.
 template <typename T>
-struct RowWalk {
-  using D = Tag<T>;
-
-  explicit RowWalk(std::size_t classes)
-      : lanes(hn::Lanes(D())),
-        whole(classes / lanes * lanes),
-        tail(classes - lanes),
-        has_tail(whole < classes),
-        fresh(hn::Not(hn::FirstN(D(), lanes - (classes - whole)))) {}
-
-  const std::size_t lanes, whole, tail;
-  const bool has_tail;
-  const hn::Mask<D> fresh;
-
-  // body(i) for each whole vector, flush() after every kVectorsPerFlush and at the end, before which
-  // last(tail) is called if there is one.
-  template <class Body, class Last, class Flush>
-  HWY_INLINE void ForEach(Body body, Last last, Flush flush) const {
-    for (std::size_t i = 0; i < whole;) {
-      const std::size_t end = std::min(whole, i + kVectorsPerFlush * lanes);
-      for (; i < end; i += lanes) body(i);
-      if (i == whole && has_tail) last(tail);
-      flush();
-    }
-  }
-};
-
-template <typename T>
-SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
+ClassRowResult<T> Score(const ClassRow<T>& row) {
   const Tag<T> d;
   using D = Tag<T>;
   using V = hn::Vec<D>;
@@ -56,7 +23,7 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   const V zero = hn::Zero(d), one = hn::Set(d, T(1));
   const V huge_logit = hn::Set(d, kHugeLogit<T>), huge_label = hn::Set(d, kHugeLabel<T>);
   const RowWalk<T> walk(row.classes);
-  SoftmaxRowResult<T> result;
+  ClassRowResult<T> result;
 
   M usable = AllLanes(d);
   V max_lanes = hn::LoadU(d, row.x);
@@ -127,13 +94,13 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   if (row.t != nullptr) {
     result.usable = hn::AllTrue(d, usable);
     result.in_range = hn::AllTrue(d, in_range);
-    result.dot = static_cast<T>(dot_sum.Total());
-    result.label_sum = static_cast<T>(label_sum.Total());
+    result.loss = static_cast<T>(dot_sum.Total());
+    result.log_factor = result.label_sum = static_cast<T>(label_sum.Total());
   } else {
     T x_id;
     std::memcpy(&x_id, reinterpret_cast<const std::byte*>(row.x) + row.id * sizeof(T), sizeof(T));
-    result.dot = row.id_weight * (hn::GetLane(max) - x_id);
-    result.label_sum = row.id_weight;
+    result.loss = row.id_weight * (hn::GetLane(max) - x_id);
+    result.log_factor = result.label_sum = row.id_weight;
   }
   if (row.gradient == nullptr || !result.usable) return result;
 
@@ -179,96 +146,8 @@ SoftmaxRowResult<T> Score(const SoftmaxRow<T>& row) {
   return result;
 }
 
-template <typename T>
-LabelRowResult<T> Transform(const LabelTransform<T>& transform, T* t, std::size_t classes) {
-  const Tag<T> d;
-  using D = Tag<T>;
-  using V = hn::Vec<D>;
-  using M = hn::Mask<D>;
-  const V zero = hn::Zero(d), one = hn::Set(d, T(1));
-  const RowWalk<T> walk(classes);
-  LabelRowResult<T> result;
-
-  const auto sum_labels = [&] HWY_ATTR {
-    WideSum<D> sum(d);
-    V part = zero;
-    walk.ForEach([&](std::size_t i) HWY_ATTR { part = hn::Add(part, hn::LoadU(d, t + i)); },
-                 [&](std::size_t i) HWY_ATTR {
-                   part = hn::Add(part, hn::IfThenElseZero(walk.fresh, hn::LoadU(d, t + i)));
-                 },
-                 [&] HWY_ATTR {
-                   sum.Add(d, part);
-                   part = zero;
-                 });
-    return static_cast<T>(sum.Total());
-  };
-  // `change` maps a vector of labels at i; the tail is read before it is overwritten.
-  const auto map = [&](auto change) HWY_ATTR {
-    const V tail = hn::LoadU(d, t + walk.tail);
-    walk.ForEach([&](std::size_t i)
-                     HWY_ATTR { hn::StoreU(change(i, hn::LoadU(d, t + i)), d, t + i); },
-                 [&](std::size_t i) HWY_ATTR { hn::StoreU(change(i, tail), d, t + i); }, [] {});
-  };
-  if (transform.row_sum) {
-    const V divisor = hn::Set(d, std::max(sum_labels(), T(1)));
-    map([&](std::size_t, V v) HWY_ATTR { return hn::Div(v, divisor); });
-  }
-  M in_range = AllLanes(d);
-  const auto check = [&](std::size_t i) HWY_ATTR {
-    const V v = hn::LoadU(d, t + i);
-    in_range = hn::And(in_range, hn::And(hn::Ge(v, zero), hn::Le(v, one)));
-  };
-  walk.ForEach(check, check, [] {});
-  result.in_range = hn::AllTrue(d, in_range);
-  if (transform.ignore != nullptr) {
-    const T ignore = *transform.ignore;
-    result.ignored = std::all_of(
-        t, t + classes, [ignore](T v) { return v == ignore || (v != v && ignore != ignore); });
-  }
-  result.label_sum = sum_labels();
-  if (transform.renormalize && result.label_sum != 0) {
-    const V divisor = hn::Set(d, result.label_sum);
-    map([&](std::size_t, V v) HWY_ATTR { return hn::Div(v, divisor); });
-  }
-  if (transform.class_weight == nullptr) {
-    result.class_weighted = transform.renormalize ? sum_labels() : result.label_sum;
-  } else {
-    WideSum<D> sum(d);
-    V part = zero;
-    const auto weigh = [&](std::size_t i) HWY_ATTR {
-      return hn::Mul(hn::LoadU(d, transform.class_weight + i), hn::LoadU(d, t + i));
-    };
-    walk.ForEach([&](std::size_t i) HWY_ATTR { part = hn::Add(part, weigh(i)); },
-                 [&](std::size_t i)
-                     HWY_ATTR { part = hn::Add(part, hn::IfThenElseZero(walk.fresh, weigh(i))); },
-                 [&] HWY_ATTR {
-                   sum.Add(d, part);
-                   part = zero;
-                 });
-    result.class_weighted = static_cast<T>(sum.Total());
-  }
-  if (transform.smoothing > 0) {
-    const V keep = hn::Set(d, T(1) - transform.smoothing);
-    const V uniform = hn::Set(d, transform.smoothing / static_cast<T>(classes));
-    map([&](std::size_t, V v) HWY_ATTR { return hn::MulAdd(keep, v, uniform); });
-  }
-  if (transform.class_weight != nullptr) {
-    map([&](std::size_t i, V v)
-            HWY_ATTR { return hn::Mul(hn::LoadU(d, transform.class_weight + i), v); });
-  }
-  return result;
-}
-
-SoftmaxRowResult<float> ScoreF32(const SoftmaxRow<float>& row) { return Score(row); }
-SoftmaxRowResult<double> ScoreF64(const SoftmaxRow<double>& row) { return Score(row); }
-LabelRowResult<float> TransformF32(const LabelTransform<float>& transform, float* t,
-                                   std::size_t classes) {
-  return Transform(transform, t, classes);
-}
-LabelRowResult<double> TransformF64(const LabelTransform<double>& transform, double* t,
-                                    std::size_t classes) {
-  return Transform(transform, t, classes);
-}
+ClassRowResult<float> RowF32(const ClassRow<float>& row) { return Score(row); }
+ClassRowResult<double> RowF64(const ClassRow<double>& row) { return Score(row); }
 
 }  // namespace softloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -276,24 +155,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace softloss::cpu {
 
-HWY_EXPORT(ScoreF32);
-HWY_EXPORT(ScoreF64);
-HWY_EXPORT(TransformF32);
-HWY_EXPORT(TransformF64);
+HWY_EXPORT(RowF32);
+HWY_EXPORT(RowF64);
 
-SoftmaxRowResult<float> ScoreSoftmaxRow(const SoftmaxRow<float>& row) {
-  return HWY_DYNAMIC_DISPATCH(ScoreF32)(row);
+ClassRowResult<float> ScoreSoftmaxRow(const ClassRow<float>& row) {
+  return HWY_DYNAMIC_DISPATCH(RowF32)(row);
 }
-SoftmaxRowResult<double> ScoreSoftmaxRow(const SoftmaxRow<double>& row) {
-  return HWY_DYNAMIC_DISPATCH(ScoreF64)(row);
-}
-LabelRowResult<float> TransformLabelRow(const LabelTransform<float>& transform, float* t,
-                                        std::size_t classes) {
-  return HWY_DYNAMIC_DISPATCH(TransformF32)(transform, t, classes);
-}
-LabelRowResult<double> TransformLabelRow(const LabelTransform<double>& transform, double* t,
-                                         std::size_t classes) {
-  return HWY_DYNAMIC_DISPATCH(TransformF64)(transform, t, classes);
+ClassRowResult<double> ScoreSoftmaxRow(const ClassRow<double>& row) {
+  return HWY_DYNAMIC_DISPATCH(RowF64)(row);
 }
 
 }  // namespace softloss::cpu

@@ -4,11 +4,11 @@
 #include <limits>
 #include <utility>
 
+#include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/exact.h"
+#include "kernels/cpu/label_transform.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
-#include "kernels/cpu/softmax_columns.h"
-#include "kernels/cpu/softmax_rows.h"
 #include "kernels/cpu/transpose.h"
 #include "kernels/row_semantics.h"
 
@@ -34,31 +34,34 @@ std::size_t ColumnRows(std::size_t classes) {
 }
 
 template <typename T>
-class SoftmaxScorer {
+class ClassScorer {
  public:
-  SoftmaxScorer(const ScoreKey& key, const Segment& segment, Scratch& scratch, Tally& tally)
+  ClassScorer(const ScoreKey& key, const Segment& segment, Scratch& scratch, Tally& tally)
       : io_(key, segment, scratch),
+        spec_(*segment.spec),
+        loss_(FindClassLoss<T>(spec_)),
         scratch_(scratch),
         tally_(tally),
         classes_(static_cast<std::size_t>(key.classes)),
         dense_(key.label.kind == LabelKind::kDense),
         tolerance_(dense_ ? NormalizationTolerance(key.label, key.classes)
                           : std::numeric_limits<double>::infinity()) {
-    const LossSpec& spec = *segment.spec;
     transform_.row_sum = key.label.dtype == DType::kU8 && key.label.scale == LabelScale::kRowSum;
-    transform_.renormalize = dense_ && spec.label_check == LabelCheck::kRenormalize;
-    transform_.smoothing = spec.label_smoothing;
+    transform_.renormalize = dense_ && spec_.label_check == LabelCheck::kRenormalize;
+    transform_.smoothing = spec_.label_smoothing;
     // An ignore value that the type of computation cannot hold equals no label.
-    if (spec.ignore_value.has_value()) {
-      ignore_ = static_cast<T>(*spec.ignore_value);
-      if (std::isnan(*spec.ignore_value) || static_cast<double>(ignore_) == *spec.ignore_value) {
+    if (spec_.ignore_value.has_value()) {
+      ignore_ = static_cast<T>(*spec_.ignore_value);
+      if (std::isnan(*spec_.ignore_value) || static_cast<double>(ignore_) == *spec_.ignore_value) {
         transform_.ignore = &ignore_;
       }
     }
-    if (!spec.class_weight.empty()) {
+    if (!spec_.class_weight.empty()) {
       T* weight = scratch.class_weight.Get<T>(classes_);
-      std::copy(spec.class_weight.begin(), spec.class_weight.end(), weight);
+      std::copy(spec_.class_weight.begin(), spec_.class_weight.end(), weight);
       transform_.class_weight = weight;
+      transform_.weighs_labels = loss_.weighs_labels;
+      if (!loss_.weighs_labels) term_weight_ = weight;
     }
     transforms_ = transform_.row_sum || transform_.renormalize || transform_.smoothing > 0 ||
                   transform_.ignore != nullptr || transform_.class_weight != nullptr;
@@ -66,8 +69,8 @@ class SoftmaxScorer {
     T* arrays = scratch.rows.Get<T>(9 * kMaxLeafRows);
     const auto next = [&] { return std::exchange(arrays, arrays + kMaxLeafRows); };
     rows_ = {next(), next(), next(), next(), next(), next()};
-    dot_ = next();
-    scored_sum_ = next();
+    base_ = next();
+    log_factor_ = next();
     others_ = next();
     ids_ = scratch.ids.Get<std::int64_t>(kMaxLeafRows);
   }
@@ -85,7 +88,7 @@ class SoftmaxScorer {
     } else {
       std::fill_n(rows_.gradient_square, kMaxLeafRows, T(0));
       for (std::size_t i = 0; i < n; ++i) ScoreRow(row + static_cast<std::int64_t>(i), i, sum);
-      FinishLosses(n, rows_, dot_, scored_sum_, others_);
+      FinishLosses(n, rows_, base_, log_factor_, others_);
     }
     SumRows(n, rows_, tolerance_, sum, tally_);
     if (io_.wants_row_loss()) io_.WriteRowLoss(row, n, rows_.loss);
@@ -93,7 +96,7 @@ class SoftmaxScorer {
   }
 
  private:
-  using Block = SoftmaxColumns<T>;
+  using Block = ClassColumns<T>;
 
   std::int64_t Element(std::int64_t row, std::size_t c) const {
     const auto cls = static_cast<std::int64_t>(c);
@@ -110,6 +113,8 @@ class SoftmaxScorer {
     block.t = scratch_.t.template Get<T>(classes_ * block.stride);
     block.gradient = io_.wants_gradient();
     block.check_labels = !transforms_;
+    block.class_weight = term_weight_;
+    block.spec = &spec_;
     LoadColumns(row, block, block.x,
                 [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
     if (dense_) {
@@ -124,12 +129,13 @@ class SoftmaxScorer {
     }
     const RowArrays<T> rows = rows_.From(begin);
     bool unusual = transforms_ && TransformLabels(transform_, block, rows);
-    unusual |= ScoreSoftmaxColumns(block, rows);
+    unusual |= loss_.columns(block, rows);
     if (!block.gradient) std::fill_n(rows.gradient_square, block.stride, T(0));
     if (unusual) {
       for (std::size_t i = 0; i < n; ++i) {
         if (rows.unusual[i] == 0 || !(rows.row_weight[i] > 0)) continue;
-        const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i, true, sum);
+        const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i,
+                                         rows.unusual[i] < T(kRescore), sum);
         if (gradient == nullptr) continue;
         rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * exact_loss_);
         for (std::size_t c = 0; c < classes_; ++c) {
@@ -170,9 +176,9 @@ class SoftmaxScorer {
     }
   }
 
-  // Row `row`, entry `i` of the leaf's arrays, on its own. Fills dot_, scored_sum_ and others_.
+  // Row `row`, entry `i` of the leaf's arrays, on its own. Fills base_, log_factor_ and others_.
   void ScoreRow(std::int64_t row, std::size_t i, LeafSum& sum) {
-    dot_[i] = scored_sum_[i] = others_[i] = 0;
+    base_[i] = log_factor_[i] = others_[i] = 0;
     rows_.label_sum[i] = 1;
     rows_.class_weighted[i] = 0;
     const bool class_last = io_.key().class_last;
@@ -183,7 +189,9 @@ class SoftmaxScorer {
                             : gradient_scratch;
     }
 
-    SoftmaxRow<T> in;
+    ClassRow<T> in;
+    in.class_weight = term_weight_;
+    in.spec = &spec_;
     in.classes = classes_;
     in.row_weight = rows_.row_weight[i];
     in.gradient = gradient;
@@ -195,13 +203,13 @@ class SoftmaxScorer {
     if (in.row_weight > 0) {
       if (!dense_) {
         in.id = ids_[i];
-        const T weight = transform_.class_weight ? transform_.class_weight[in.id] : T(1);
-        rows_.class_weighted[i] = in.id_weight = weight;
-        if (transform_.smoothing > 0) {
+        rows_.class_weighted[i] = transform_.class_weight ? transform_.class_weight[in.id] : T(1);
+        in.id_weight = term_weight_ ? T(1) : rows_.class_weighted[i];
+        if (transform_.smoothing > 0 || !loss_.takes_ids) {
           T* t = scratch_.t.template Get<T>(classes_);
           std::fill_n(t, classes_, T(0));
           t[in.id] = 1;
-          TransformLabelRow(transform_, t, classes_);
+          if (transforms_) TransformLabelRow(transform_, t, classes_);
           in.t = t;
         }
       }
@@ -212,9 +220,9 @@ class SoftmaxScorer {
         io_.StridedPredictions(row, io_.segment().rows, classes_, x);
         in.x = x;
       }
-      const SoftmaxRowResult<T> result = ScoreSoftmaxRow(in);
-      dot_[i] = result.dot;
-      scored_sum_[i] = result.label_sum;
+      const ClassRowResult<T> result = loss_.row(in);
+      base_[i] = result.loss;
+      log_factor_[i] = result.log_factor;
       others_[i] = result.others;
       rows_.gradient_square[i] = result.gradient_square;
       if (dense_ && !transforms_) {
@@ -234,7 +242,7 @@ class SoftmaxScorer {
   }
 
   // Gives `in` its dense labels; false if one is out of range.
-  bool ReadLabelRow(std::int64_t row, std::size_t i, SoftmaxRow<T>& in) {
+  bool ReadLabelRow(std::int64_t row, std::size_t i, ClassRow<T>& in) {
     T* t = scratch_.t.template Get<T>(classes_);
     if (io_.key().class_last) {
       in.t = io_.Labels(Element(row, 0), classes_, t);
@@ -255,8 +263,8 @@ class SoftmaxScorer {
   void RepairRow(std::int64_t row, std::size_t i, bool usable, T* gradient, LeafSum& sum) {
     const double* exact = Examine(row, i, usable, sum);
     if (exact == nullptr) return;
-    dot_[i] = static_cast<T>(exact_loss_);
-    scored_sum_[i] = others_[i] = 0;
+    base_[i] = static_cast<T>(exact_loss_);
+    log_factor_[i] = others_[i] = 0;
     if (gradient == nullptr) return;
     for (std::size_t c = 0; c < classes_; ++c) {
       const T g = static_cast<T>(exact[c]);
@@ -300,11 +308,14 @@ class SoftmaxScorer {
     for (std::size_t c = 0; c < classes_; ++c) {
       if (renormalize) t[c] /= label_sum;
       if (smoothing > 0) t[c] = (1 - smoothing) * t[c] + smoothing / static_cast<double>(classes_);
-      if (transform_.class_weight) t[c] *= static_cast<double>(transform_.class_weight[c]);
+      if (transform_.class_weight && loss_.weighs_labels) {
+        t[c] *= static_cast<double>(transform_.class_weight[c]);
+      }
       usable &= std::fabs(x[c]) < kExactLogit && std::fabs(t[c]) < kExactLabel;
     }
     if (usable) return nullptr;
-    exact_loss_ = ExactSoftmax(x, t, classes_, x);
+    const float* const weights = term_weight_ ? spec_.class_weight.data() : nullptr;
+    exact_loss_ = loss_.exact({classes_, x, t, weights, &spec_}, x);
     const double weight = static_cast<double>(rows_.row_weight[i]);
     for (std::size_t c = 0; c < classes_; ++c) {
       x[c] *= weight;
@@ -315,6 +326,8 @@ class SoftmaxScorer {
   }
 
   SegmentIo<T> io_;
+  const LossSpec& spec_;
+  const ClassLoss<T>& loss_;
   Scratch& scratch_;
   Tally& tally_;
   const std::size_t classes_;
@@ -322,10 +335,11 @@ class SoftmaxScorer {
   const double tolerance_;
   LabelTransform<T> transform_;
   bool transforms_ = false;
+  const T* term_weight_ = nullptr;  // class weights that the loss's kernels multiply by
   T ignore_ = 0;
   RowArrays<T> rows_;
-  T* dot_ = nullptr;
-  T* scored_sum_ = nullptr;
+  T* base_ = nullptr;
+  T* log_factor_ = nullptr;
   T* others_ = nullptr;
   std::int64_t* ids_ = nullptr;
   double exact_loss_ = 0;
@@ -334,10 +348,9 @@ class SoftmaxScorer {
 }  // namespace
 
 template <typename T>
-absl::Status ScoreSoftmaxLeaves(const ScoreKey& key, const Segment& segment,
-                                std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,
-                                Tally& tally) {
-  SoftmaxScorer<T> scorer(key, segment, scratch, tally);
+absl::Status ScoreClassLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
+                              std::int64_t leaf_end, Scratch& scratch, Tally& tally) {
+  ClassScorer<T> scorer(key, segment, scratch, tally);
   const std::int64_t leaf_rows = LeafRows(key.classes);
   for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
     const std::int64_t row = leaf * leaf_rows;
@@ -348,9 +361,9 @@ absl::Status ScoreSoftmaxLeaves(const ScoreKey& key, const Segment& segment,
   return absl::OkStatus();
 }
 
-template absl::Status ScoreSoftmaxLeaves<float>(const ScoreKey&, const Segment&, std::int64_t,
-                                                std::int64_t, Scratch&, Tally&);
-template absl::Status ScoreSoftmaxLeaves<double>(const ScoreKey&, const Segment&, std::int64_t,
-                                                 std::int64_t, Scratch&, Tally&);
+template absl::Status ScoreClassLeaves<float>(const ScoreKey&, const Segment&, std::int64_t,
+                                              std::int64_t, Scratch&, Tally&);
+template absl::Status ScoreClassLeaves<double>(const ScoreKey&, const Segment&, std::int64_t,
+                                               std::int64_t, Scratch&, Tally&);
 
 }  // namespace softloss::cpu

@@ -1,0 +1,17 @@
+#include "kernels/cpu/class_loss.h"
+
+#include "kernels/cpu/softmax_cross_entropy.h"
+
+namespace softloss::cpu {
+
+template <typename T>
+const ClassLoss<T>& FindClassLoss(const LossSpec& spec) {
+  switch (spec.loss) {
+    default: return SoftmaxCrossEntropy<T>();
+  }
+}
+
+template const ClassLoss<float>& FindClassLoss<float>(const LossSpec&);
+template const ClassLoss<double>& FindClassLoss<double>(const LossSpec&);
+
+}  // namespace softloss::cpu

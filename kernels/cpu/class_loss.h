@@ -1,0 +1,95 @@
+// What the scorer of losses over classes asks of a loss. The scorer (class_scorer.cc) reads, decodes
+// and transposes; transforms labels; knows weights, masks, leaves, and which rows are unusual.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/row_arrays.h"
+#include "kernels/loss.h"
+
+namespace softloss::cpu {
+
+// Row kernels need at least this many classes: a vector, on every SIMD width.
+inline constexpr std::size_t kMinRowClasses = 16;
+
+// Rows side by side in SIMD lanes, the classes of a row in a column: for few classes, and for tiles,
+// where rows lie that way already.
+template <typename T>
+struct ClassColumns {
+  std::size_t classes = 0;
+  std::size_t rows = 0;
+  std::size_t stride = 0;  // ≥ rows, a multiple of kRowQuantum
+  T* x = nullptr;          // [classes][stride]: logits in, gradient (with the row weight) out
+  T* t = nullptr;          // [classes][stride], as scored
+  bool gradient = false;   // otherwise x is unspecified afterwards
+  bool check_labels =
+      false;  // fill label_sum and class_weighted, and mark rows with labels outside
+              // [0, 1] as unusual; otherwise TransformLabels has
+  const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
+  const LossSpec* spec = nullptr;
+};
+
+// One row, the classes in SIMD lanes: for many classes.
+template <typename T>
+struct ClassRow {
+  std::size_t classes = 0;
+  const T* x = nullptr;  // [classes], any alignment
+  // [classes], as scored; or null, if the loss takes ids, and the target is `id_weight` at `id` and 0
+  // elsewhere.
+  const T* t = nullptr;
+  std::int64_t id = 0;
+  T id_weight = 1;
+  T row_weight = 1;
+  T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
+  const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
+  const LossSpec* spec = nullptr;
+};
+
+// The loss, without the row weight, is loss + log_factor·log1p(others): logarithms are taken for many
+// rows at once (FinishLosses). A loss that needs none leaves log_factor and others 0.
+template <typename T>
+struct ClassRowResult {
+  T loss = 0;
+  T log_factor = 0;
+  T others = 0;           // ≥ 0
+  T label_sum = 0;        // Σ t
+  T gradient_square = 0;  // without the row weight
+  bool usable = true;     // otherwise the row needs the exact path: all else is unspecified
+  bool in_range = true;   // labels in [0, 1]
+};
+
+// One row in fp64, for what the vector code does not serve.
+struct ExactRow {
+  std::size_t classes = 0;
+  const double* x = nullptr;
+  const double* t = nullptr;            // as scored
+  const float* class_weight = nullptr;  // [classes]; null where there is none or t has it
+  const LossSpec* spec = nullptr;
+};
+
+template <typename T>
+struct ClassLoss {
+  // Whether class weights change t, like softmax cross entropy's; else the kernels multiply by them.
+  bool weighs_labels = true;
+  // Whether `row` takes class ids; else it gets one-hot labels.
+  bool takes_ids = false;
+
+  // Fills rows.loss (0 for inactive rows), rows.gradient_square and the gradient, what check_labels
+  // says, and marks unusual rows (kCount, kRescore; marks that check_labels did not ask for are kept):
+  // those with a label outside [0, 1], and those whose results are unspecified, with a logit of
+  // kExactLogit or more, a label of kExactLabel or more, or NaN. True if it marked a row.
+  bool (*columns)(const ClassColumns<T>& block, const RowArrays<T>& rows) = nullptr;
+
+  // For kMinRowClasses classes or more.
+  ClassRowResult<T> (*row)(const ClassRow<T>& row) = nullptr;
+
+  // The loss, without the row weight; the gradient to `gradient` [classes], which may be row.x.
+  double (*exact)(const ExactRow& row, double* gradient) = nullptr;
+};
+
+// The loss that `spec` asks for. A loss is added here, and in a file of its own.
+template <typename T>
+const ClassLoss<T>& FindClassLoss(const LossSpec& spec);
+
+}  // namespace softloss::cpu
