@@ -130,7 +130,7 @@ absl::StatusOr<ItemTotals> ScoreItem(Backend& backend, Executor& executor, const
   if (!plan.ok()) return plan.status();
   if (absl::Status s = backend.Supports(plan->key); !s.ok()) return s;
   const std::int64_t rows = plan->geometry.rows();
-  if (rows == 0) return Finish(spec, plan->geometry, {}, Tally());
+  if (rows == 0) return Finish(spec, *plan, {}, Tally());
   if (absl::Status s = CheckPointers(*plan, inputs, outputs); !s.ok()) return s;
 
   const std::int64_t step = ChunkRows(*plan, chunk_rows);
@@ -165,7 +165,7 @@ absl::StatusOr<ItemTotals> ScoreItem(Backend& backend, Executor& executor, const
     if (!segment.status.ok()) return segment.status;
     tally += segment.tally;
   }
-  return Finish(spec, plan->geometry, leaves, tally);
+  return Finish(spec, *plan, leaves, tally);
 }
 
 }  // namespace softloss

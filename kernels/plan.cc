@@ -80,6 +80,16 @@ absl::Status CheckSize(const char* field, const char* tensor, std::int64_t rows,
 
 }  // namespace
 
+Normalizer NormalizerOf(const LossSpec& spec, LabelKind labels) {
+  if (spec.normalizer != Normalizer::kProfile) return spec.normalizer;
+  if (spec.profile == Profile::kCaffe) {
+    return IsElementwise(spec.loss) ? Normalizer::kBatch : Normalizer::kValid;
+  }
+  if (IsElementwise(spec.loss)) return Normalizer::kFull;
+  if (labels == LabelKind::kClassId) return Normalizer::kWeighted;
+  return spec.loss == Loss::kKlDivergence ? Normalizer::kElements : Normalizer::kFull;
+}
+
 absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   if (absl::Status s = CheckFloat("prediction.dtype", item.prediction); !s.ok()) return s;
   if (item.gradient.has_value()) {
@@ -104,6 +114,11 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
                                 "; had ", spec.pos_weight.size()));
   }
 
+  if (!spec.class_mask.empty() && static_cast<std::int64_t>(spec.class_mask.size()) != classes) {
+    return Invalid(absl::StrCat("class_mask: must have one value a class, ", classes, "; had ",
+                                spec.class_mask.size()));
+  }
+
   ItemPlan plan;
   plan.geometry = *geometry;
   plan.key.loss = spec.loss;
@@ -112,6 +127,10 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   plan.key.gradient = item.gradient;
   plan.key.classes = classes;
   plan.key.class_last = geometry->class_last();
+  const LossParameters parameters = ParametersOf(spec);
+  plan.key.general = spec.prediction_kind == PredictionKind::kProbabilities ||
+                     parameters.temperature != 1 || parameters.z_loss != 0 ||
+                     !spec.class_mask.empty();
   plan.has_mask = item.has_mask;
   plan.has_row_weight = item.has_row_weight;
   plan.want_row_loss = item.want_row_loss;

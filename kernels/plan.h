@@ -26,6 +26,9 @@ struct LabelFormat {
   friend bool operator==(const LabelFormat&, const LabelFormat&) = default;
 };
 
+// The spec's normalizer, or what its profile says for such labels.
+Normalizer NormalizerOf(const LossSpec& spec, LabelKind labels);
+
 // What selects a kernel: the batch key. Parameters (LossSpec) differ a segment.
 struct ScoreKey {
   Loss loss = Loss::kSigmoidCrossEntropy;
@@ -34,11 +37,14 @@ struct ScoreKey {
   std::optional<DType> gradient;  // absent = no gradient is wanted
   std::int64_t classes = 1;
   bool class_last = true;
+  // The spec has what only the kernels for any loss serve: probabilities, a temperature, z-loss or a
+  // class mask.
+  bool general = false;
   friend bool operator==(const ScoreKey&, const ScoreKey&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ScoreKey& k) {
     return H::combine(std::move(h), k.loss, k.prediction, k.label.kind, k.label.dtype,
-                      k.label.scale, k.gradient, k.classes, k.class_last);
+                      k.label.scale, k.gradient, k.classes, k.class_last, k.general);
   }
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -9,20 +10,28 @@
 namespace softloss {
 namespace {
 
-double Denominator(const LossSpec& spec, const Geometry& geometry, absl::Span<const LeafSum> leaves,
+double Denominator(const LossSpec& spec, const ItemPlan& plan, absl::Span<const LeafSum> leaves,
                    const Tally& tally) {
+  const Geometry& geometry = plan.geometry;
   const auto count = [](std::int64_t n) {
     return static_cast<double>(std::max<std::int64_t>(n, 1));
   };
-  switch (spec.normalizer) {
+  switch (NormalizerOf(spec, plan.key.label.kind)) {
     case Normalizer::kNone: return 1;
     case Normalizer::kFull:
       return count(IsElementwise(spec.loss) ? geometry.elements() : geometry.rows());
     case Normalizer::kValid: return count(tally.valid);
     case Normalizer::kBatch: return count(geometry.batch);
+    case Normalizer::kElements: return count(geometry.elements());
+    case Normalizer::kProfile:  // never: NormalizerOf resolves it
     case Normalizer::kWeighted: return PairwiseSum(leaves, &LeafSum::weight);
   }
   return 1;
+}
+
+// The mean of nothing.
+double EmptyMean(const LossSpec& spec) {
+  return spec.profile == Profile::kTorch ? std::numeric_limits<double>::quiet_NaN() : 0;
 }
 
 }  // namespace
@@ -38,7 +47,7 @@ double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::*member) {
   return level[0];
 }
 
-absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const Geometry& geometry,
+absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const ItemPlan& plan,
                                   absl::Span<const LeafSum> leaves, const Tally& tally) {
   if (spec.label_check == LabelCheck::kStrict &&
       (tally.out_of_range_labels > 0 || tally.nonfinite_labels > 0 ||
@@ -53,10 +62,10 @@ absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const Geometry& geometry
   totals.empty = tally.valid == 0;
   totals.loss_sum = PairwiseSum(leaves, &LeafSum::loss);
   totals.gradient_l2_norm = std::sqrt(PairwiseSum(leaves, &LeafSum::gradient_square));
-  totals.denominator = Denominator(spec, geometry, leaves, tally);
+  totals.denominator = Denominator(spec, plan, leaves, tally);
   totals.loss = totals.loss_sum;
   if (spec.reduction == Reduction::kMean) {
-    totals.loss = totals.empty ? 0 : totals.loss_sum / totals.denominator;
+    totals.loss = totals.empty ? EmptyMean(spec) : totals.loss_sum / totals.denominator;
     totals.gradient_scale = totals.denominator == 0 ? 0 : 1 / totals.denominator;
   }
   return totals;

@@ -5,7 +5,7 @@
 #include "absl/types/span.h"
 #include "kernels/backend.h"
 #include "kernels/loss.h"
-#include "layout/geometry.h"
+#include "kernels/plan.h"
 
 namespace softloss {
 
@@ -15,7 +15,7 @@ struct ItemTotals {
   double denominator = 1;
   double gradient_scale = 1;
   double gradient_l2_norm = 0;
-  bool empty = false;  // nothing was valid; a mean is then 0
+  bool empty = false;  // nothing was valid; a mean is then 0 (profile torch: NaN)
   Tally tally;
 };
 
@@ -26,7 +26,7 @@ double PairwiseSum(absl::Span<const LeafSum> leaves, double LeafSum::*member);
 // `leaves` are all of the item's, in order; `tally` is the sum of its segments'.
 // INVALID_ARGUMENT under LabelCheck::kStrict when a label was out of range, not finite or
 // unnormalised.
-absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const Geometry& geometry,
+absl::StatusOr<ItemTotals> Finish(const LossSpec& spec, const ItemPlan& plan,
                                   absl::Span<const LeafSum> leaves, const Tally& tally);
 
 }  // namespace softloss

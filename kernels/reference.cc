@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "kernels/half.h"
 #include "kernels/row_semantics.h"
@@ -42,82 +43,145 @@ bool IsIgnored(const LossSpec& spec, Real t) {
   return t == Real{*spec.ignore_value} || (std::isnan(t) && std::isnan(*spec.ignore_value));
 }
 
-// coefficient·value, where a zero coefficient drops the term even if the value is infinite.
-Real Term(Real coefficient, Real value) { return coefficient == 0 ? 0 : coefficient * value; }
+bool Exists(const LossSpec& spec, std::size_t c) {
+  return spec.class_mask.empty() || spec.class_mask[c] != 0;
+}
 
-void TallyElement(Real x, Real t, Tally* tally) {
-  tally->nonfinite_predictions += !std::isfinite(x);
+// What a prediction must be to be scored at all.
+bool IsScorable(const LossSpec& spec, Real x) {
+  if (spec.prediction_kind == PredictionKind::kProbabilities) return x >= 0 && x <= 1;
+  return !std::isnan(x);
+}
+
+void TallyElement(const LossSpec& spec, Real x, Real t, Tally* tally) {
+  tally->nonfinite_predictions += !std::isfinite(x) || !IsScorable(spec, x);
   tally->nonfinite_labels += !std::isfinite(t);
   tally->out_of_range_labels += std::isfinite(t) && (t < 0 || t > 1);
 }
 
-void ScoreSigmoidElement(const LossSpec& spec, std::size_t c, Real x, Real t, Real row_weight,
-                         Row* row) {
-  const Real weight = row_weight * ClassWeight(spec, c);
-  const Real pos_weight = PosWeight(spec, c);
-  const Real epsilon = spec.label_smoothing;
-  if (epsilon > 0) t = (1 - epsilon) * t + epsilon / 2;
-
-  const Real negative = weight * (1 - t);
-  const Real positive = weight * pos_weight * t;
+ElementPrediction PredictElement(const LossSpec& spec, Real x) {
+  ElementPrediction at;
+  if (spec.prediction_kind == PredictionKind::kProbabilities) {
+    at.s = std::clamp(x, Real{kProbabilityFloor}, 1 - Real{kProbabilityFloor});
+    at.not_s = 1 - at.s;
+    at.neg_log_s = {-std::log(at.s), -std::log(at.s)};
+    at.neg_log_not_s = {-std::log(at.not_s), -std::log(at.not_s)};
+    return at;
+  }
+  at.s = 1 / (1 + std::exp(-x));
+  at.not_s = 1 / (1 + std::exp(x));
   const Real log_term = std::log1p(std::exp(-std::fabs(x)));
-  const Real linear = Term(x >= 0 ? negative : positive, std::fabs(x));
-  const Real rest = Term(negative, log_term) + Term(positive, log_term);
-  const Real sigmoid = 1 / (1 + std::exp(-x));
-
-  // Without it, NaN logits under zero coefficients would pass for zeros.
-  const Real poison = std::isnan(x) || std::isnan(t) ? std::numeric_limits<Real>::quiet_NaN() : 0;
-  row->loss[c] = linear + rest + poison;
-  row->gradient[c] = (positive + negative) * sigmoid - positive + poison;
-
+  const Real linear = std::fabs(x) + log_term;
+  at.neg_log_s = x >= 0 ? Sized{log_term, log_term} : Sized{linear, linear};
+  at.neg_log_not_s = x >= 0 ? Sized{linear, linear} : Sized{log_term, log_term};
   // The smoothed label is rounded to the kernel's type, so the smaller coefficient loses digits.
-  const Real linear_scale =
-      epsilon > 0 ? (std::fabs(negative) + std::fabs(positive)) * std::fabs(x) : std::fabs(linear);
-  row->terms[c] = linear_scale + (std::fabs(negative) + std::fabs(positive)) * std::fabs(log_term);
-  row->gradient_scale[c] =
-      weight * std::max(Real{1}, pos_weight) * (std::fabs(t) + std::fabs(1 - t));
+  if (spec.label_smoothing > 0) at.neg_log_s.size = at.neg_log_not_s.size = linear;
+  return at;
 }
 
-void ScoreSoftmaxRow(absl::Span<const Real> x, absl::Span<const Real> t, Real row_weight,
-                     Row* row) {
-  const std::size_t classes = x.size();
-  Real max = -std::numeric_limits<Real>::infinity();
-  std::size_t argmax = 0;
-  bool is_nan = false;
-  Real label_sum = 0;
-  Real label_size = 0;
-  for (std::size_t c = 0; c < classes; ++c) {
-    is_nan |= std::isnan(x[c]) || std::isnan(t[c]);
-    label_sum += t[c];
-    label_size += std::fabs(t[c]);
-    if (x[c] > max) {
-      max = x[c];
-      argmax = c;
-    }
-  }
-  if (is_nan || std::isinf(max)) {
-    row->loss[0] = std::numeric_limits<Real>::quiet_NaN();
-    std::fill(row->gradient.begin(), row->gradient.end(), row->loss[0]);
+void ScoreElementOf(const LossSpec& spec, std::size_t c, Real x, Real t, Real row_weight,
+                    Row* row) {
+  const Real weight = row_weight * ClassWeight(spec, c);
+  const Real epsilon = spec.label_smoothing;
+  if (epsilon > 0) t = (1 - epsilon) * t + epsilon / 2;
+  if (!IsScorable(spec, x) || std::isnan(t)) {
+    row->loss[c] = row->gradient[c] = std::numeric_limits<Real>::quiet_NaN();
     return;
   }
+  const ElementPrediction at = PredictElement(spec, x);
+  ElementTerm term = ScoreElement(spec, at, t, PosWeight(spec, c));
+  if (spec.prediction_kind == PredictionKind::kProbabilities) {
+    term.slope.value /= at.s * at.not_s;
+    term.slope.size /= at.s * at.not_s;
+  }
+  row->loss[c] = Term(weight, term.loss.value);
+  row->terms[c] = Term(weight, term.loss.size);
+  row->gradient[c] = weight * term.slope.value;
+  row->gradient_scale[c] = weight * term.slope.size;
+}
+
+// The classes that exist, their targets smoothed.
+struct Classes {
+  std::vector<std::size_t> index;
+  std::vector<Real> t, weight;
+  std::vector<ClassPrediction> at;
+  Real log_sum = 0, log_sum_size = 0;  // of the exponentials, and its summands
+};
+
+// False if the row holds what cannot be scored.
+bool Predict(const LossSpec& spec, absl::Span<const Real> x, Classes* row) {
+  const std::size_t n = row->index.size();
+  row->at.resize(n);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!IsScorable(spec, x[row->index[i]]) || std::isnan(row->t[i])) return false;
+  }
+  if (spec.prediction_kind == PredictionKind::kProbabilities) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const Real p = std::max(x[row->index[i]], Real{kProbabilityFloor});
+      row->at[i] = {p, 1 - p, std::log(p), -std::log(p)};
+    }
+    return true;
+  }
+  const Real temperature = ParametersOf(spec).temperature;
+  std::vector<Real> z(n);
+  for (std::size_t i = 0; i < n; ++i) z[i] = x[row->index[i]] / temperature;
+  const auto argmax = static_cast<std::size_t>(std::max_element(z.begin(), z.end()) - z.begin());
+  const Real max = z[argmax];
+  if (std::isinf(max)) return false;
   // d = 1 + the sum without the maximum, so that ln d keeps its digits where d is close to 1.
   Real others = 0;
-  for (std::size_t c = 0; c < classes; ++c) {
-    if (c != argmax) others += std::exp(x[c] - max);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (i != argmax) others += std::exp(z[i] - max);
   }
   const Real log_d = std::log1p(others);
-  Real loss = label_sum * log_d;
-  Real terms = std::fabs(loss);
-  for (std::size_t c = 0; c < classes; ++c) {
-    const Real term = Term(t[c], max - x[c]);
-    loss += term;
-    terms += std::fabs(term);
-    const Real p = std::exp(x[c] - max) / (1 + others);
-    row->gradient[c] = row_weight * (label_sum * p - t[c]);
-    row->gradient_scale[c] = row_weight * label_size;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Real p = std::exp(z[i] - max) / (1 + others);
+    row->at[i] = {p, i == argmax ? others / (1 + others) : 1 - p, (z[i] - max) - log_d,
+                  (max - z[i]) + log_d};
   }
-  row->loss[0] = row_weight * loss;
-  row->terms[0] = row_weight * terms;
+  row->log_sum = max + log_d;
+  row->log_sum_size = std::fabs(max) + log_d;
+  return true;
+}
+
+void ScoreClasses(const LossSpec& spec, absl::Span<const Real> x, Real row_weight, Classes classes,
+                  Row* row) {
+  const LossParameters parameters = ParametersOf(spec);
+  const bool logits = spec.prediction_kind == PredictionKind::kLogits;
+  if (!Predict(spec, x, &classes)) {
+    row->loss[0] = std::numeric_limits<Real>::quiet_NaN();
+    for (std::size_t c : classes.index) row->gradient[c] = row->loss[0];
+    return;
+  }
+  const std::size_t n = classes.index.size();
+  std::vector<Sized> slope(n);
+  Sized loss, sum;
+  for (std::size_t i = 0; i < n; ++i) {
+    const ClassTerm term = ScoreClass(spec, classes.at[i], classes.t[i]);
+    const Real weight = classes.weight[i];
+    loss.value += Term(weight, term.loss.value);
+    loss.size += Term(weight, term.loss.size);
+    slope[i] = {Term(weight, term.slope.value), Term(weight, term.slope.size)};
+    sum.value += slope[i].value;
+    sum.size += slope[i].size;
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t c = classes.index[i];
+    const Real p = classes.at[i].p;
+    if (!logits) {
+      row->gradient[c] = row_weight * slope[i].value / p;
+      row->gradient_scale[c] = row_weight * slope[i].size / p;
+      continue;
+    }
+    const Real z = 2 * parameters.z_loss * classes.log_sum;
+    const Real z_size = 2 * parameters.z_loss * classes.log_sum_size;
+    row->gradient[c] =
+        row_weight * (slope[i].value - p * sum.value + z * p) / parameters.temperature;
+    row->gradient_scale[c] = row_weight * (sum.size + z_size) / parameters.temperature;
+  }
+  row->loss[0] = row_weight * (loss.value + parameters.z_loss * classes.log_sum * classes.log_sum);
+  row->terms[0] =
+      row_weight * (loss.size + parameters.z_loss * classes.log_sum_size * classes.log_sum_size);
 }
 
 Row MakeRow(const ScoreKey& key) {
@@ -134,13 +198,13 @@ Row ScoreElementwise(const ScoreKey& key, const LossSpec& spec, absl::Span<const
                      absl::Span<const Real> t, Real row_weight) {
   Row row = MakeRow(key);
   for (std::size_t c = 0; c < x.size(); ++c) {
-    if (IsIgnored(spec, t[c])) continue;
+    if (!Exists(spec, c) || IsIgnored(spec, t[c])) continue;
     ++row.tally.valid;
     if (row_weight == 0) continue;
     row.weight += row_weight * ClassWeight(spec, c);
     row.weight_terms = row.weight;
-    TallyElement(x[c], t[c], &row.tally);
-    ScoreSigmoidElement(spec, c, x[c], t[c], row_weight, &row);
+    TallyElement(spec, x[c], t[c], &row.tally);
+    ScoreElementOf(spec, c, x[c], t[c], row_weight, &row);
     row.tally.nonfinite_losses += !std::isfinite(row.loss[c]);
   }
   return row;
@@ -149,30 +213,38 @@ Row ScoreElementwise(const ScoreKey& key, const LossSpec& spec, absl::Span<const
 Row ScoreOverClasses(const ScoreKey& key, const LossSpec& spec, absl::Span<const Real> x,
                      absl::Span<const Real> t, Real row_weight) {
   Row row = MakeRow(key);
-  if (std::all_of(t.begin(), t.end(), [&](Real v) { return IsIgnored(spec, v); })) return row;
+  Classes classes;
+  bool ignored = true;
+  Real sum = 0;
+  for (std::size_t c = 0; c < x.size(); ++c) {
+    if (!Exists(spec, c)) continue;
+    classes.index.push_back(c);
+    ignored &= IsIgnored(spec, t[c]);
+    sum += t[c];
+  }
+  if (ignored) return row;
   row.tally.valid = 1;
   if (row_weight == 0) return row;
-  for (std::size_t c = 0; c < x.size(); ++c) TallyElement(x[c], t[c], &row.tally);
 
-  const Real sum = std::accumulate(t.begin(), t.end(), Real{0});
-  if (key.label.kind == LabelKind::kDense) {
+  // A class id of a class that does not exist leaves a row without a label.
+  if (key.label.kind == LabelKind::kDense || sum == 0) {
     row.tally.unnormalized_labels =
         std::fabs(sum - 1) > NormalizationTolerance(key.label, key.classes);
   }
   const bool renormalize = spec.label_check == LabelCheck::kRenormalize && sum != 0;
   const Real epsilon = spec.label_smoothing;
-  std::vector<Real> targets(t.begin(), t.end());
-  for (std::size_t c = 0; c < targets.size(); ++c) {
+  const auto count = static_cast<Real>(classes.index.size());
+  for (std::size_t c : classes.index) {
+    TallyElement(spec, x[c], t[c], &row.tally);
     const Real class_weight = ClassWeight(spec, c);
-    if (renormalize) targets[c] /= sum;
-    row.weight += row_weight * class_weight * targets[c];
-    row.weight_terms += std::fabs(row_weight * class_weight * targets[c]);
-    if (epsilon > 0) {
-      targets[c] = (1 - epsilon) * targets[c] + epsilon / static_cast<Real>(key.classes);
-    }
-    targets[c] *= class_weight;
+    Real target = renormalize ? t[c] / sum : t[c];
+    row.weight += row_weight * class_weight * target;
+    row.weight_terms += std::fabs(row_weight * class_weight * target);
+    if (epsilon > 0) target = (1 - epsilon) * target + epsilon / count;
+    classes.t.push_back(target);
+    classes.weight.push_back(class_weight);
   }
-  ScoreSoftmaxRow(x, targets, row_weight, &row);
+  ScoreClasses(spec, x, row_weight, std::move(classes), &row);
   row.tally.nonfinite_losses = !std::isfinite(row.loss[0]);
   return row;
 }

@@ -9,10 +9,9 @@
 #include "kernels/backend.h"
 #include "kernels/loss.h"
 #include "kernels/plan.h"
+#include "kernels/reference_losses.h"
 
 namespace softloss::reference {
-
-using Real = long double;
 
 // What one row gives, with the scales by which errors are judged. Vectors over losses have one entry
 // for softmax losses and one a class for elementwise losses; those over gradients one a class.
@@ -38,7 +37,7 @@ void StoreFloat(DType dtype, Real value, std::byte* data, std::int64_t index);
 // conditions are about these values. `raw` are the stored numbers.
 std::vector<Real> DecodeLabels(const ScoreKey& key, absl::Span<const Real> raw);
 
-// Scores an unmasked row of logits `x` and decoded (or one-hot) labels `t`, both [classes].
+// Scores an unmasked row of predictions `x` and decoded (or one-hot) labels `t`, both [classes].
 Row ScoreRow(const ScoreKey& key, const LossSpec& spec, absl::Span<const Real> x,
              absl::Span<const Real> t, Real row_weight);
 

@@ -25,6 +25,18 @@ double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
   return 1e-4 + static_cast<double>(classes) * 0.5 * LabelStep(label);
 }
 
+absl::Status PlainCrossEntropyOnly(std::string_view backend, const ScoreKey& key) {
+  if (key.loss != Loss::kSigmoidCrossEntropy && key.loss != Loss::kSoftmaxCrossEntropy) {
+    return absl::UnimplementedError(absl::StrCat("loss: ", std::string(Name(key.loss)),
+                                                 " is not implemented by the ",
+                                                 std::string(backend), " backend"));
+  }
+  if (!key.general) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(
+      "loss: probabilities, temperature, z_loss and class_mask are not implemented by the ",
+      std::string(backend), " backend"));
+}
+
 absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight) {
   return absl::InvalidArgumentError(
       absl::StrCat("row_weight: must be finite and not negative; row ", segment.first_row + row,

@@ -70,7 +70,7 @@ v1::GetCapabilitiesResponse Capabilities(const ServingContext& context) {
   r.set_backend(std::string(context.backend->name()));
   r.set_numerics_id(context.backend->numerics_id());
   const auto supports = [&](const ScoreKey& key) { return context.backend->Supports(key).ok(); };
-  for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
+  for (Loss loss : AllLosses()) {
     ScoreKey key = BaseKey();
     key.loss = loss;
     if (supports(key)) r.add_losses(static_cast<v1::Loss>(loss));
@@ -93,6 +93,10 @@ v1::GetCapabilitiesResponse Capabilities(const ServingContext& context) {
   }
   for (v1::LabelCheck check : {v1::REPORT, v1::STRICT, v1::RENORMALIZE}) r.add_label_checks(check);
   r.add_prediction_kinds(v1::LOGITS);
+  ScoreKey general = BaseKey();
+  general.general = true;
+  if (supports(general)) r.add_prediction_kinds(v1::PROBABILITIES);
+  for (v1::Profile profile : {v1::TORCH, v1::CAFFE}) r.add_profiles(profile);
   r.set_max_message_bytes(context.max_message_bytes);
   r.set_max_chunk_bytes(context.max_chunk_bytes);
   r.set_stream_credit_bytes(context.stream_credit_bytes);

@@ -179,8 +179,7 @@ absl::Status AddScored(ItemState& item, ChunkTask& task) {
 }
 
 absl::StatusOr<v1::ItemResult> FinishItem(const ServingContext& context, const ItemState& item) {
-  absl::StatusOr<ItemTotals> totals =
-      Finish(*item.spec, item.plan.geometry, item.leaves, item.tally);
+  absl::StatusOr<ItemTotals> totals = Finish(*item.spec, item.plan, item.leaves, item.tally);
   if (!totals.ok()) return totals.status();
   v1::ItemResult result;
   result.set_loss(totals->loss);

@@ -100,7 +100,7 @@ class Client::Impl {
     c.server_version = m.server_version();
     c.backend = m.backend();
     c.numerics_id = m.numerics_id();
-    c.losses = Known<Loss>(m.losses(), static_cast<int>(Loss::kSoftmaxCrossEntropy));
+    c.losses = Known<Loss>(m.losses(), static_cast<int>(kLastLoss));
     c.prediction_dtypes = Known<DType>(m.prediction_dtypes(), kLastDType);
     c.label_dtypes = Known<DType>(m.label_dtypes(), kLastDType);
     c.class_id_dtypes = Known<DType>(m.class_id_dtypes(), kLastDType);

@@ -96,7 +96,7 @@ class CudaBackend final : public Backend {
           absl::StrCat("prediction.shape: the cuda backend takes at most ", kMaxClasses,
                        " classes; was ", key.classes));
     }
-    return absl::OkStatus();
+    return PlainCrossEntropyOnly(name(), key);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {

@@ -13,26 +13,13 @@ namespace {
 
 constexpr int kMaxDimensions = 32;
 
-template <typename Message>
 struct Unbuilt {
   absl::string_view field;
-  bool (*used)(const Message&);
+  bool (*used)(const v1::Item&);
 };
 
 // What this version refuses. One row a field; UnimplementedFields() lists the same rows.
-const Unbuilt<v1::LossSpec> kUnbuiltSpec[] = {
-    {"spec.prediction_kind", [](auto& m) { return m.prediction_kind() == v1::PROBABILITIES; }},
-    {"spec.profile", [](auto& m) { return m.profile() == v1::TORCH || m.profile() == v1::CAFFE; }},
-    {"spec.class_mask", [](auto& m) { return !m.class_mask().empty(); }},
-    {"spec.z_loss", [](auto& m) { return m.has_z_loss(); }},
-    {"spec.temperature", [](auto& m) { return m.has_temperature(); }},
-    {"spec.alpha", [](auto& m) { return m.has_alpha(); }},
-    {"spec.beta", [](auto& m) { return m.has_beta(); }},
-    {"spec.gamma", [](auto& m) { return m.has_gamma(); }},
-    {"spec.epsilon", [](auto& m) { return m.has_epsilon(); }},
-    {"spec.q", [](auto& m) { return m.has_q(); }},
-};
-const Unbuilt<v1::Item> kUnbuiltItem[] = {
+constexpr Unbuilt kUnbuilt[] = {
     {"item.label.sparse", [](auto& m) { return m.label().has_sparse(); }},
     {"item.label.stored", [](auto& m) { return m.label().has_stored(); }},
     {"item.priority", [](auto& m) { return m.priority() != 0; }},
@@ -43,9 +30,8 @@ const Unbuilt<v1::Item> kUnbuiltItem[] = {
     {"item.gradient_int8", [](auto& m) { return m.gradient_int8(); }},
 };
 
-template <typename Message, std::size_t n>
-absl::Status CheckBuilt(const Unbuilt<Message> (&table)[n], const Message& message) {
-  for (const Unbuilt<Message>& row : table) {
+absl::Status CheckBuilt(const v1::Item& message) {
+  for (const Unbuilt& row : kUnbuilt) {
     if (row.used(message)) {
       return absl::UnimplementedError(absl::StrCat(row.field, ": not implemented by this server"));
     }
@@ -115,26 +101,25 @@ absl::StatusOr<LossSpec> SpecFromProto(const v1::LossSpec& m) {
   if (m.loss() == v1::LOSS_UNSPECIFIED) {
     return absl::InvalidArgumentError("spec.loss: must be given");
   }
-  if (m.loss() > static_cast<int>(Loss::kSoftmaxCrossEntropy)) {
+  if (m.loss() > static_cast<int>(kLastLoss)) {
     return absl::UnimplementedError(
         absl::StrCat("spec.loss: ", v1::Loss_Name(m.loss()), ": not implemented by this server"));
   }
 
   LossSpec spec;
   spec.loss = static_cast<Loss>(m.loss());
-  v1::PredictionKind kind;
-  v1::Profile profile;
   for (const absl::Status& s : {
            ReadEnum("spec.reduction", m.reduction(), Reduction::kMean, Reduction::kMean,
                     &spec.reduction),
-           ReadEnum("spec.normalizer", m.normalizer(), Normalizer::kValid, Normalizer::kWeighted,
-                    &spec.normalizer),
+           ReadEnum("spec.profile", m.profile(), Profile::kNone, Profile::kCaffe, &spec.profile),
+           ReadEnum(
+               "spec.normalizer", m.normalizer(),
+               m.profile() == v1::PROFILE_UNSPECIFIED ? Normalizer::kValid : Normalizer::kProfile,
+               kLastNormalizer, &spec.normalizer),
            ReadEnum("spec.label_check", m.label_check(), LabelCheck::kReport,
                     LabelCheck::kRenormalize, &spec.label_check),
-           ReadEnum("spec.prediction_kind", m.prediction_kind(), v1::LOGITS, v1::PROBABILITIES,
-                    &kind),
-           ReadEnum("spec.profile", m.profile(), v1::PROFILE_UNSPECIFIED, v1::CAFFE, &profile),
-           CheckBuilt(kUnbuiltSpec, m),
+           ReadEnum("spec.prediction_kind", m.prediction_kind(), PredictionKind::kLogits,
+                    PredictionKind::kProbabilities, &spec.prediction_kind),
        }) {
     if (!s.ok()) return s;
   }
@@ -143,6 +128,14 @@ absl::StatusOr<LossSpec> SpecFromProto(const v1::LossSpec& m) {
   spec.pos_weight.assign(m.pos_weight().begin(), m.pos_weight().end());
   if (m.has_ignore_value()) spec.ignore_value = m.ignore_value();
   if (m.has_ignore_index()) spec.ignore_index = m.ignore_index();
+  spec.class_mask.assign(m.class_mask().begin(), m.class_mask().end());
+  if (m.has_temperature()) spec.temperature = m.temperature();
+  if (m.has_z_loss()) spec.z_loss = m.z_loss();
+  if (m.has_alpha()) spec.alpha = m.alpha();
+  if (m.has_beta()) spec.beta = m.beta();
+  if (m.has_gamma()) spec.gamma = m.gamma();
+  if (m.has_epsilon()) spec.epsilon = m.epsilon();
+  if (m.has_q()) spec.q = m.q();
   if (absl::Status s = Validate(spec); !s.ok()) return s;
   return spec;
 }
@@ -152,7 +145,7 @@ absl::StatusOr<ItemShape> ItemFromProto(const v1::Item& m) {
   for (const absl::Status& s : {
            CheckKnown("item", m),
            CheckKnown("item.prediction", m.prediction()),
-           CheckBuilt(kUnbuiltItem, m),
+           CheckBuilt(m),
            ReadDType("item.prediction.dtype", m.prediction().dtype(), &item.prediction),
            ReadLabel(m.label(), &item.label),
        }) {
@@ -183,6 +176,7 @@ void ToProto(const LossSpec& spec, v1::LossSpec* m) {
   m->Clear();
   m->set_loss(static_cast<v1::Loss>(spec.loss));
   m->set_reduction(static_cast<v1::Reduction>(spec.reduction));
+  m->set_profile(static_cast<v1::Profile>(spec.profile));
   m->set_normalizer(static_cast<v1::Normalizer>(spec.normalizer));
   m->set_label_check(static_cast<v1::LabelCheck>(spec.label_check));
   m->set_label_smoothing(spec.label_smoothing);
@@ -190,6 +184,15 @@ void ToProto(const LossSpec& spec, v1::LossSpec* m) {
   m->mutable_pos_weight()->Add(spec.pos_weight.begin(), spec.pos_weight.end());
   if (spec.ignore_value) m->set_ignore_value(*spec.ignore_value);
   if (spec.ignore_index) m->set_ignore_index(*spec.ignore_index);
+  m->set_prediction_kind(static_cast<v1::PredictionKind>(spec.prediction_kind));
+  m->set_class_mask(spec.class_mask.data(), spec.class_mask.size());
+  if (spec.temperature) m->set_temperature(*spec.temperature);
+  if (spec.z_loss) m->set_z_loss(*spec.z_loss);
+  if (spec.alpha) m->set_alpha(*spec.alpha);
+  if (spec.beta) m->set_beta(*spec.beta);
+  if (spec.gamma) m->set_gamma(*spec.gamma);
+  if (spec.epsilon) m->set_epsilon(*spec.epsilon);
+  if (spec.q) m->set_q(*spec.q);
 }
 
 void ToProto(const ItemShape& item, v1::Item* m) {
@@ -215,8 +218,7 @@ void ToProto(const ItemShape& item, v1::Item* m) {
 
 std::vector<std::string> UnimplementedFields() {
   std::vector<std::string> fields;
-  for (const auto& row : kUnbuiltSpec) fields.emplace_back(row.field);
-  for (const auto& row : kUnbuiltItem) fields.emplace_back(row.field);
+  for (const Unbuilt& row : kUnbuilt) fields.emplace_back(row.field);
   return fields;
 }
 

@@ -1,6 +1,8 @@
 #include "kernels/loss.h"
 
+#include <cmath>
 #include <limits>
+#include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -23,9 +25,8 @@ LossSpec Softmax() {
 }
 
 TEST(LossTest, EveryNameParsesToItself) {
-  for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
-    EXPECT_EQ(ParseLoss(Name(loss)), loss);
-  }
+  EXPECT_EQ(AllLosses().size(), static_cast<std::size_t>(kLastLoss));
+  for (Loss loss : AllLosses()) EXPECT_EQ(ParseLoss(Name(loss)), loss);
   EXPECT_EQ(Name(Loss::kSigmoidCrossEntropy), "sigmoid_cross_entropy");
   EXPECT_EQ(Name(Loss::kSoftmaxCrossEntropy), "softmax_cross_entropy");
   EXPECT_EQ(ParseLoss("softmax"), std::nullopt);
@@ -47,11 +48,68 @@ TEST(ValidateTest, RefusesNumbersThatAreNoEnumerator) {
   spec.reduction = static_cast<Reduction>(4);
   EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("reduction")));
   spec = LossSpec();
-  spec.normalizer = static_cast<Normalizer>(6);
+  spec.normalizer = static_cast<Normalizer>(7);
   EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("normalizer")));
+  spec.normalizer = Normalizer::kProfile;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("normalizer: must be given")));
+  spec.profile = Profile::kCaffe;
+  EXPECT_THAT(Validate(spec), IsOk());
+  spec.profile = static_cast<Profile>(3);
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("profile: must be in [0, 2]; was 3")));
   spec = LossSpec();
   spec.label_check = static_cast<LabelCheck>(0);
   EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("label_check")));
+}
+
+TEST(ValidateTest, ParametersHaveDefaultsAndBounds) {
+  for (Loss loss : AllLosses()) {
+    LossSpec spec;
+    spec.loss = loss;
+    EXPECT_THAT(Validate(spec), IsOk()) << Name(loss);
+    for (const ParameterRule& rule : Parameters(loss)) {
+      for (float good : {rule.low, rule.high, rule.fallback}) {
+        spec.*rule.member = good;
+        EXPECT_THAT(Validate(spec), IsOk()) << Name(loss) << " " << rule.name << " " << good;
+      }
+      for (float bad : {std::nextafter(rule.low, -2e9f), std::nextafter(rule.high, 2e9f),
+                        std::numeric_limits<float>::quiet_NaN()}) {
+        spec.*rule.member = bad;
+        EXPECT_THAT(Validate(spec), StatusIs(kInvalid, AllOf(HasSubstr(rule.name),
+                                                             HasSubstr(std::string(Name(loss))))))
+            << bad;
+      }
+      spec.*rule.member = std::nullopt;
+    }
+  }
+}
+
+TEST(ValidateTest, ParametersOfOtherLossesAreRefused) {
+  LossSpec spec = Softmax();
+  spec.gamma = 2;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("gamma: does not apply to "
+                                                           "softmax_cross_entropy; was 2")));
+  spec = LossSpec();
+  spec.temperature = 1;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("temperature: does not apply")));
+}
+
+TEST(ValidateTest, ProbabilitiesHaveNoTemperature) {
+  LossSpec spec = Softmax();
+  spec.prediction_kind = PredictionKind::kProbabilities;
+  EXPECT_THAT(Validate(spec), IsOk());
+  spec.temperature = 2;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("temperature: applies to logits only")));
+  spec.temperature = std::nullopt;
+  spec.z_loss = 0.1f;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("z_loss: applies to logits only")));
+}
+
+TEST(ValidateTest, AClassMaskLeavesAClass) {
+  LossSpec spec = Softmax();
+  spec.class_mask = {0, 1, 0};
+  EXPECT_THAT(Validate(spec), IsOk());
+  spec.class_mask = {0, 0, 0};
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("class_mask: must leave a class")));
 }
 
 TEST(ValidateTest, SmoothingIsInHalfOpenUnitInterval) {

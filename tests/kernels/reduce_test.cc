@@ -59,11 +59,12 @@ class FinishTest : public ::testing::Test {
   FinishTest() {
     tally_.valid = 6;
     spec_.loss = Loss::kSoftmaxCrossEntropy;
+    plan_.geometry = {.outer = 2, .classes = 5, .inner = 4, .batch = 2};
   }
-  ItemTotals Run() { return *Finish(spec_, geometry_, leaves_, tally_); }
+  ItemTotals Run() { return *Finish(spec_, plan_, leaves_, tally_); }
 
   LossSpec spec_;
-  Geometry geometry_ = {.outer = 2, .classes = 5, .inner = 4, .batch = 2};
+  ItemPlan plan_;
   std::vector<LeafSum> leaves_ = {{.loss = 10, .weight = 2, .gradient_square = 9},
                                   {.loss = 14, .weight = 1, .gradient_square = 16}};
   Tally tally_;
@@ -96,6 +97,7 @@ TEST_F(FinishTest, DenominatorsOfTheNormalizers) {
   EXPECT_EQ(denominator(Normalizer::kValid), 6);
   EXPECT_EQ(denominator(Normalizer::kBatch), 2);
   EXPECT_EQ(denominator(Normalizer::kWeighted), 3);
+  EXPECT_EQ(denominator(Normalizer::kElements), 40);
   spec_.loss = Loss::kSigmoidCrossEntropy;
   EXPECT_EQ(denominator(Normalizer::kFull), 40);
 }
@@ -103,7 +105,7 @@ TEST_F(FinishTest, DenominatorsOfTheNormalizers) {
 TEST_F(FinishTest, CountsClampAtOneAndNothingValidMeansZero) {
   tally_ = Tally();
   leaves_.clear();
-  geometry_ = {.outer = 0, .classes = 5, .inner = 1, .batch = 0};
+  plan_.geometry = {.outer = 0, .classes = 5, .inner = 1, .batch = 0};
   for (Normalizer n :
        {Normalizer::kNone, Normalizer::kFull, Normalizer::kValid, Normalizer::kBatch}) {
     spec_.normalizer = n;
@@ -116,6 +118,37 @@ TEST_F(FinishTest, CountsClampAtOneAndNothingValidMeansZero) {
   EXPECT_EQ(Run().denominator, 0);
   EXPECT_EQ(Run().loss, 0);
   EXPECT_EQ(Run().gradient_scale, 0);
+}
+
+// What torch and Caffe divide by when told nothing.
+TEST_F(FinishTest, ProfilesFillInTheNormalizer) {
+  const auto denominator = [&](Profile profile, Loss loss, LabelKind kind) {
+    spec_.profile = profile;
+    spec_.normalizer = Normalizer::kProfile;
+    spec_.loss = loss;
+    plan_.key.label.kind = kind;
+    return Run().denominator;
+  };
+  using enum LabelKind;
+  EXPECT_EQ(denominator(Profile::kTorch, Loss::kSoftmaxCrossEntropy, kDense), 8);
+  EXPECT_EQ(denominator(Profile::kTorch, Loss::kSoftmaxCrossEntropy, kClassId), 3);
+  EXPECT_EQ(denominator(Profile::kTorch, Loss::kSigmoidCrossEntropy, kDense), 40);
+  EXPECT_EQ(denominator(Profile::kTorch, Loss::kKlDivergence, kDense), 40);
+  EXPECT_EQ(denominator(Profile::kCaffe, Loss::kSigmoidCrossEntropy, kDense), 2);
+  EXPECT_EQ(denominator(Profile::kCaffe, Loss::kSoftmaxCrossEntropy, kClassId), 6);
+  spec_.normalizer = Normalizer::kNone;
+  EXPECT_EQ(Run().denominator, 1);
+}
+
+TEST_F(FinishTest, TheMeanOfNothingIsNanForTorch) {
+  tally_ = Tally();
+  leaves_ = {LeafSum()};
+  spec_.profile = Profile::kTorch;
+  spec_.normalizer = Normalizer::kProfile;
+  EXPECT_TRUE(std::isnan(Run().loss));
+  EXPECT_EQ(Run().loss_sum, 0);
+  spec_.reduction = Reduction::kSum;
+  EXPECT_EQ(Run().loss, 0);
 }
 
 TEST_F(FinishTest, WeightsThatSumToZeroGiveWhatDivisionGives) {
@@ -136,19 +169,19 @@ TEST_F(FinishTest, NonfiniteLossesAreNotHidden) {
 
 TEST_F(FinishTest, StrictRefusesBadLabels) {
   spec_.label_check = LabelCheck::kStrict;
-  EXPECT_THAT(Finish(spec_, geometry_, leaves_, tally_), IsOk());
+  EXPECT_THAT(Finish(spec_, plan_, leaves_, tally_), IsOk());
   for (auto member :
        {&Tally::out_of_range_labels, &Tally::unnormalized_labels, &Tally::nonfinite_labels}) {
     Tally bad = tally_;
     bad.*member = 3;
-    EXPECT_THAT(Finish(spec_, geometry_, leaves_, bad),
+    EXPECT_THAT(Finish(spec_, plan_, leaves_, bad),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("label: STRICT")));
     LossSpec report = spec_;
     report.label_check = LabelCheck::kReport;
-    EXPECT_THAT(Finish(report, geometry_, leaves_, bad), IsOk());
+    EXPECT_THAT(Finish(report, plan_, leaves_, bad), IsOk());
   }
   tally_.nonfinite_predictions = tally_.nonfinite_losses = 1;
-  EXPECT_THAT(Finish(spec_, geometry_, leaves_, tally_), IsOk());
+  EXPECT_THAT(Finish(spec_, plan_, leaves_, tally_), IsOk());
 }
 
 TEST(TallyTest, AddsEveryCount) {
