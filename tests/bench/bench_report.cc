@@ -41,7 +41,8 @@ std::string ToJson(const BenchRow& row) {
   return absl::StrCat(
       "{\"case\": ", Quoted(row.name), ", \"value\": ", row.value, ", \"unit\": ", Quoted(row.unit),
       ", \"baseline\": ", row.baseline, ", \"ratio\": ", row.ratio, ", \"spread\": ", row.spread,
-      Field("at_least", row.at_least), Field("at_most", row.at_most), Field("aim", row.aim), "}");
+      Field("at_least", row.at_least), Field("at_most", row.at_most), Field("aim", row.aim),
+      Field("loss_error", row.loss_error), Field("gradient_error", row.gradient_error), "}");
 }
 
 // The processor and how many of its cores there are.
@@ -91,6 +92,10 @@ void BenchReport::Add(BenchRow row) {
   std::printf("%-36s %10.4g %10.4g  %-12s %6.3f %6.3f %9s %5s%s\n", row.name.c_str(), row.value,
               row.baseline, row.unit.c_str(), row.ratio, row.spread, bar.c_str(),
               row.aim ? absl::StrCat(*row.aim).c_str() : "", Misses(row) ? "  missed" : "");
+  if (row.loss_error && row.gradient_error) {
+    std::printf("%-36s worst errors: loss %.1e, gradient %.1e\n", "", *row.loss_error,
+                *row.gradient_error);
+  }
   std::fflush(stdout);
   rows_.push_back(std::move(row));
 }

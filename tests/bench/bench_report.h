@@ -21,6 +21,9 @@ struct BenchRow {
   std::optional<double> at_least;
   std::optional<double> at_most;
   std::optional<double> aim;
+  // The worst errors seen beside the speed, relative to the scales of the error bounds.
+  std::optional<double> loss_error;
+  std::optional<double> gradient_error;
 };
 
 inline constexpr int kBenchPairs = 9;
