@@ -175,6 +175,39 @@ class CompensatedSum {
   V sum_, lost_;
 };
 
+// Whether all values of some vectors are in [0, 1]. Says no where one is -0, too.
+template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
+class UnitRange {
+ public:
+  HWY_INLINE explicit UnitRange(D d) : most_(hn::Zero(DU())), inside_(AllLanes(d)) {}
+
+  HWY_INLINE void Add(V v) {
+    const D d;
+    if constexpr (sizeof(T) == 4) {
+      // As unsigned integers, negative numbers and NaN are above 1.
+      most_ = hn::Max(most_, hn::BitCast(DU(), v));
+    } else {
+      inside_ = hn::And(inside_, hn::And(hn::Ge(v, hn::Zero(d)), hn::Le(v, hn::Set(d, T(1)))));
+    }
+  }
+  HWY_INLINE hn::Mask<D> Inside() const {
+    const D d;
+    if constexpr (sizeof(T) == 4) {
+      return hn::MaskFromVec(
+          hn::BitCast(d, hn::VecFromMask(DU(), hn::Eq(hn::Max(most_, One()), One()))));
+    } else {
+      return inside_;
+    }
+  }
+  HWY_INLINE bool AllInside() const { return hn::AllTrue(D(), Inside()); }
+
+ private:
+  using DU = hn::RebindToUnsigned<D>;
+  static HWY_INLINE hn::Vec<DU> One() { return hn::BitCast(DU(), hn::Set(D(), T(1))); }
+  hn::Vec<DU> most_;
+  hn::Mask<D> inside_;
+};
+
 // An fp64 sum of vectors: lane by lane, then over the lanes in their order.
 template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
 class WideSum {

@@ -5,145 +5,287 @@
 #include "hwy/highway.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu/math-inl.h"
-#include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
+// A row's vectors are visited eight at a time. Sums alternate between two chains of four additions in
+// the compute type and then go on in fp64: every addition may cost half a unit in the last place.
+inline constexpr std::size_t kGroup = 8;
+
+// The first `classes` elements as whole vectors, and the vector at the row's end that overlaps them.
 template <typename T>
-ClassRowResult<T> Score(const ClassRow<T>& row) {
+struct RowShape {
+  using D = Tag<T>;
+  explicit RowShape(std::size_t classes)
+      : lanes(hn::Lanes(D())),
+        whole(classes / lanes * lanes),
+        tail(classes - lanes),
+        has_tail(whole < classes),
+        fresh(hn::Not(hn::FirstN(D(), lanes - (classes - whole)))) {}
+
+  const std::size_t lanes, whole, tail;
+  const bool has_tail;
+  const hn::Mask<D> fresh;
+};
+
+template <typename T>
+HWY_INLINE hn::Vec<Tag<T>> MaxOfRow(const RowShape<T>& shape, const T* x) {
   const Tag<T> d;
+  const std::size_t lanes = shape.lanes;
+  hn::Vec<Tag<T>> m0 = hn::LoadU(d, x + shape.tail), m1 = m0, m2 = m0, m3 = m0;
+  std::size_t i = 0;
+  for (; i + 4 * lanes <= shape.whole; i += 4 * lanes) {
+    m0 = hn::Max(m0, hn::LoadU(d, x + i));
+    m1 = hn::Max(m1, hn::LoadU(d, x + i + lanes));
+    m2 = hn::Max(m2, hn::LoadU(d, x + i + 2 * lanes));
+    m3 = hn::Max(m3, hn::LoadU(d, x + i + 3 * lanes));
+  }
+  for (; i < shape.whole; i += lanes) m0 = hn::Max(m0, hn::LoadU(d, x + i));
+  return hn::MaxOfLanes(d, hn::Max(hn::Max(m0, m1), hn::Max(m2, m3)));
+}
+
+// Whether all logits are small enough for the vector code; NaN is not.
+template <typename T>
+HWY_INLINE bool AllSmall(const RowShape<T>& shape, const T* x) {
+  const Tag<T> d;
+  const auto huge = hn::Set(d, kHugeLogit<T>);
+  auto small = hn::Lt(hn::Abs(hn::LoadU(d, x + shape.tail)), huge);
+  for (std::size_t i = 0; i < shape.whole; i += shape.lanes) {
+    small = hn::And(small, hn::Lt(hn::Abs(hn::LoadU(d, x + i)), huge));
+  }
+  return hn::AllTrue(d, small);
+}
+
+// The exponentials of a row and what is summed on the way.
+template <typename T, bool kDense>
+class ExponentialPass {
   using D = Tag<T>;
   using V = hn::Vec<D>;
-  using M = hn::Mask<D>;
-  const V zero = hn::Zero(d), one = hn::Set(d, T(1));
-  const V huge_logit = hn::Set(d, kHugeLogit<T>), huge_label = hn::Set(d, kHugeLabel<T>);
-  const RowWalk<T> walk(row.classes);
-  ClassRowResult<T> result;
+  using DI = hn::RebindToSigned<D>;
 
-  M usable = AllLanes(d);
-  V max_lanes = hn::LoadU(d, row.x);
-  const auto find_max = [&](std::size_t i) HWY_ATTR {
-    const V v = hn::LoadU(d, row.x + i);
-    max_lanes = hn::Max(max_lanes, v);
-    usable = hn::And(usable, hn::Lt(hn::Abs(v), huge_logit));
-  };
-  walk.ForEach(find_max, find_max, [] {});
-  if (!hn::AllTrue(d, usable)) {
-    result.usable = false;
-  }
-  const V max = hn::MaxOfLanes(d, max_lanes);
-  const RelativeExp<D> exp(d, max);
+ public:
+  HWY_INLINE ExponentialPass(const ClassRow<T>& row, V max, T* exponentials)
+      : x_(row.x), t_(row.t), to_(exponentials), max_(max), exp_(D(), max) {}
 
-  WideSum<D> others_sum(d), maxima_sum(d), dot_sum(d), label_sum(d);
-  V others = zero, maxima = zero, dot = zero, labels = zero;
-  M in_range = usable;
-  const auto exponentials = [&](V v, M counted, bool all) HWY_ATTR {
-    const V e = exp(d, v);
-    M is_max = hn::Eq(v, max);
-    V below = hn::IfThenZeroElse(is_max, e);
-    V at = hn::IfThenElseZero(is_max, one);
-    if (!all) {
-      below = hn::IfThenElseZero(counted, below);
-      at = hn::IfThenElseZero(counted, at);
+  template <bool kStore>
+  HWY_INLINE void Run(const RowShape<T>& shape) {
+    const std::size_t lanes = shape.lanes;
+    std::size_t i = 0;
+    for (; i + kGroup * lanes <= shape.whole; i += kGroup * lanes) {
+      Sums even, odd;
+      Pair<kStore>(i, lanes, even, odd);
+      Pair<kStore>(i + 2 * lanes, lanes, even, odd);
+      Pair<kStore>(i + 4 * lanes, lanes, even, odd);
+      Pair<kStore>(i + 6 * lanes, lanes, even, odd);
+      Flush(even, odd);
     }
-    others = hn::Add(others, below);
-    maxima = hn::Add(maxima, at);
-    return e;
-  };
-  const auto dense = [&](std::size_t i, M counted, bool all) HWY_ATTR {
-    const V v = hn::LoadU(d, row.x + i);
-    V target = hn::LoadU(d, row.t + i);
-    usable = hn::And(usable, hn::Lt(hn::Abs(target), huge_label));
-    in_range = hn::And(in_range, hn::And(hn::Ge(target, zero), hn::Le(target, one)));
-    if (!all) target = hn::IfThenElseZero(counted, target);
-    labels = hn::Add(labels, target);
-    dot = hn::MulAdd(target, hn::Sub(max, v), dot);
-    const V e = exponentials(v, counted, all);
-    if (row.gradient != nullptr) hn::StoreU(e, d, row.gradient + i);
-  };
-  const auto logits_only = [&](std::size_t i, M counted, bool all) HWY_ATTR {
-    const V e = exponentials(hn::LoadU(d, row.x + i), counted, all);
-    if (row.gradient != nullptr) hn::StoreU(e, d, row.gradient + i);
-  };
-  const auto flush = [&] HWY_ATTR {
-    others_sum.Add(d, others);
-    dot_sum.Add(d, dot);
-    label_sum.Add(d, labels);
-    others = dot = labels = zero;
-  };
-  const M every = AllLanes(d);
-  const auto pass = [&](auto visit) HWY_ATTR {
-    walk.ForEach([&](std::size_t i) HWY_ATTR { visit(i, every, true); },
-                 [&](std::size_t i) HWY_ATTR { visit(i, walk.fresh, false); }, flush);
-  };
-  if (row.t != nullptr) {
-    pass(dense);
-  } else {
-    pass(logits_only);
+    Sums even, odd;
+    for (; i + 2 * lanes <= shape.whole; i += 2 * lanes) Pair<kStore>(i, lanes, even, odd);
+    if (i < shape.whole) Vector<kStore>(i, even);
+    if (shape.has_tail) Tail<kStore>(shape, odd);
+    Flush(even, odd);
   }
 
-  const T e_max = hn::GetLane(exp(d, max));
-  maxima_sum.Add(d, maxima);  // exact: counts
-  const double below = others_sum.Total(), at = maxima_sum.Total();
-  result.others = static_cast<T>(below / static_cast<double>(e_max) + (at - 1));
-  if (row.t != nullptr) {
-    result.usable = hn::AllTrue(d, usable);
-    result.in_range = hn::AllTrue(d, in_range);
-    result.loss = static_cast<T>(dot_sum.Total());
-    result.log_factor = result.label_sum = static_cast<T>(label_sum.Total());
+  V max() const { return max_; }
+  T at_max() const { return hn::GetLane(exp_(D(), max_)); }
+  double others() const { return others_.Total(); }
+  double dot() const { return dot_.Total(); }
+  double labels() const { return labels_.Total(); }
+  double maxima() const {
+    const D d;
+    HWY_ALIGN T counts[16];
+    hn::Store(hn::ConvertTo(d, maxima_), d, counts);
+    double sum = 0;
+    for (std::size_t i = 0; i < hn::Lanes(d); ++i) sum += static_cast<double>(counts[i]);
+    return sum;
+  }
+  bool in_range() const { return range_.AllInside(); }
+
+ private:
+  struct Sums {
+    HWY_INLINE Sums() : others(hn::Zero(D())), dot(others), labels(others) {}
+    V others, dot, labels;
+  };
+
+  template <bool kStore>
+  HWY_INLINE void Pair(std::size_t i, std::size_t lanes, Sums& even, Sums& odd) {
+    Vector<kStore>(i, even);
+    Vector<kStore>(i + lanes, odd);
+  }
+
+  template <bool kStore>
+  HWY_INLINE void Vector(std::size_t i, Sums& sums) {
+    const D d;
+    const V v = hn::LoadU(d, x_ + i);
+    const V e = exp_(d, v);
+    if constexpr (kStore) hn::StoreU(e, d, to_ + i);
+    const auto is_max = hn::Eq(v, max_);
+    sums.others = hn::Add(sums.others, hn::IfThenZeroElse(is_max, e));
+    maxima_ = hn::Sub(maxima_, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+    if constexpr (kDense) {
+      const V t = hn::LoadU(d, t_ + i);
+      range_.Add(t);
+      sums.labels = hn::Add(sums.labels, t);
+      sums.dot = hn::MulAdd(t, hn::Sub(max_, v), sums.dot);
+    }
+  }
+
+  template <bool kStore>
+  HWY_INLINE void Tail(const RowShape<T>& shape, Sums& sums) {
+    const D d;
+    const V v = hn::LoadU(d, x_ + shape.tail);
+    const V e = exp_(d, v);
+    if constexpr (kStore) hn::StoreU(e, d, to_ + shape.tail);
+    const auto is_max = hn::And(shape.fresh, hn::Eq(v, max_));
+    sums.others =
+        hn::Add(sums.others, hn::IfThenZeroElse(is_max, hn::IfThenElseZero(shape.fresh, e)));
+    maxima_ = hn::Sub(maxima_, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+    if constexpr (kDense) {
+      const V t = hn::IfThenElseZero(shape.fresh, hn::LoadU(d, t_ + shape.tail));
+      range_.Add(t);
+      sums.labels = hn::Add(sums.labels, t);
+      sums.dot = hn::MulAdd(t, hn::Sub(max_, v), sums.dot);
+    }
+  }
+
+  HWY_INLINE void Flush(const Sums& even, const Sums& odd) {
+    const D d;
+    others_.Add(d, hn::Add(even.others, odd.others));
+    if constexpr (kDense) {
+      dot_.Add(d, hn::Add(even.dot, odd.dot));
+      labels_.Add(d, hn::Add(even.labels, odd.labels));
+    }
+  }
+
+  const T* const x_;
+  const T* const t_;
+  T* const to_;
+  const V max_;
+  const RelativeExp<D> exp_;
+  WideSum<D> others_{D()}, dot_{D()}, labels_{D()};
+  hn::Vec<DI> maxima_{hn::Zero(DI())};
+  UnitRange<D> range_{D()};
+};
+
+// g = e·scale - t, over e or elsewhere; Σ g².
+template <typename T, bool kDense>
+class GradientPass {
+  using D = Tag<T>;
+  using V = hn::Vec<D>;
+
+ public:
+  HWY_INLINE GradientPass(const T* e, const T* t, T scale, T weight, T* gradient)
+      : e_(e), t_(t), scale_(hn::Set(D(), scale)), weight_(hn::Set(D(), weight)), to_(gradient) {}
+
+  HWY_INLINE double Run(const RowShape<T>& shape) {
+    const D d;
+    const std::size_t lanes = shape.lanes;
+    // Read before the vectors that it overlaps are overwritten.
+    const V tail_e = hn::LoadU(d, e_ + shape.tail);
+    WideSum<D> squares(d);
+    std::size_t i = 0;
+    for (; i + kGroup * lanes <= shape.whole; i += kGroup * lanes) {
+      V even = hn::Zero(d), odd = even;
+      Pair(i, lanes, even, odd);
+      Pair(i + 2 * lanes, lanes, even, odd);
+      Pair(i + 4 * lanes, lanes, even, odd);
+      Pair(i + 6 * lanes, lanes, even, odd);
+      squares.Add(d, hn::Add(even, odd));
+    }
+    V even = hn::Zero(d), odd = even;
+    for (; i + 2 * lanes <= shape.whole; i += 2 * lanes) Pair(i, lanes, even, odd);
+    if (i < shape.whole) even = Square(Vector(i, hn::LoadU(d, e_ + i)), even);
+    if (shape.has_tail) {
+      odd = Square(hn::IfThenElseZero(shape.fresh, Vector(shape.tail, tail_e)), odd);
+    }
+    squares.Add(d, hn::Add(even, odd));
+    return squares.Total();
+  }
+
+ private:
+  HWY_INLINE V Vector(std::size_t i, V e) {
+    const D d;
+    V g;
+    if constexpr (kDense) {
+      g = hn::MulSub(e, scale_, hn::LoadU(d, t_ + i));
+    } else {
+      g = hn::Mul(e, scale_);
+    }
+    hn::StoreU(hn::Mul(weight_, g), d, to_ + i);
+    return g;
+  }
+  static HWY_INLINE V Square(V g, V sum) { return hn::MulAdd(g, g, sum); }
+  HWY_INLINE void Pair(std::size_t i, std::size_t lanes, V& even, V& odd) {
+    const D d;
+    even = Square(Vector(i, hn::LoadU(d, e_ + i)), even);
+    odd = Square(Vector(i + lanes, hn::LoadU(d, e_ + i + lanes)), odd);
+  }
+
+  const T* const e_;
+  const T* const t_;
+  const V scale_, weight_;
+  T* const to_;
+};
+
+template <typename T, bool kDense>
+HWY_INLINE ClassRowResult<T> Score(const ClassRow<T>& row) {
+  const RowShape<T> shape(row.classes);
+  ClassRowResult<T> result;
+  if constexpr (!kDense) result.usable = AllSmall(shape, row.x);
+  ExponentialPass<T, kDense> pass(row, MaxOfRow(shape, row.x), row.gradient);
+  if (row.gradient != nullptr) {
+    pass.template Run<true>(shape);
+  } else {
+    pass.template Run<false>(shape);
+  }
+
+  const double below = pass.others(), at = pass.maxima();
+  const double e_max = static_cast<double>(pass.at_max());
+  result.others = static_cast<T>(below / e_max + (at - 1));
+  if constexpr (kDense) {
+    result.loss = static_cast<T>(pass.dot());
+    result.log_factor = result.label_sum = static_cast<T>(pass.labels());
+    // Terms with NaN or infinity are NaN or infinite, whatever the label.
+    result.usable = std::isfinite(result.loss) && std::isfinite(result.label_sum);
+    result.in_range = pass.in_range();
   } else {
     T x_id;
     std::memcpy(&x_id, reinterpret_cast<const std::byte*>(row.x) + row.id * sizeof(T), sizeof(T));
-    result.loss = row.id_weight * (hn::GetLane(max) - x_id);
+    result.loss = row.id_weight * (hn::GetLane(pass.max()) - x_id);
     result.log_factor = result.label_sum = row.id_weight;
   }
   if (row.gradient == nullptr || !result.usable) return result;
 
-  const T factor = static_cast<T>(static_cast<double>(result.label_sum) /
-                                  (below + at * static_cast<double>(e_max)));
-  const V scale = hn::Set(d, factor);
-  const V weight = hn::Set(d, row.row_weight);
-  const bool weighted = row.row_weight != 1;
-  WideSum<D> square_sum(d);
-  V square = zero;
+  const T scale = static_cast<T>(static_cast<double>(result.label_sum) / (below + at * e_max));
   T e_id = 0;
   std::byte* const id_place =
-      reinterpret_cast<std::byte*>(row.gradient) + (row.t == nullptr ? row.id * sizeof(T) : 0);
-  if (row.t == nullptr) {  // the one class with a target is done apart
+      reinterpret_cast<std::byte*>(row.gradient) + (kDense ? 0 : row.id * sizeof(T));
+  if constexpr (!kDense) {  // the one class with a target is done apart
     const T none = 0;
     std::memcpy(&e_id, id_place, sizeof(T));
     std::memcpy(id_place, &none, sizeof(T));
   }
-  // Read before the vectors that it overlaps are overwritten.
-  const V tail_e = hn::LoadU(d, row.gradient + walk.tail);
-  const auto finish = [&](std::size_t i, V e, M counted, bool all) HWY_ATTR {
-    const V g =
-        row.t != nullptr ? hn::MulSub(e, scale, hn::LoadU(d, row.t + i)) : hn::Mul(e, scale);
-    const V g_counted = all ? g : hn::IfThenElseZero(counted, g);
-    square = hn::MulAdd(g_counted, g_counted, square);
-    hn::StoreU(weighted ? hn::Mul(weight, g) : g, d, row.gradient + i);
-  };
-  walk.ForEach([&](std::size_t i)
-                   HWY_ATTR { finish(i, hn::LoadU(d, row.gradient + i), every, true); },
-               [&](std::size_t i) HWY_ATTR { finish(i, tail_e, walk.fresh, false); },
-               [&] HWY_ATTR {
-                 square_sum.Add(d, square);
-                 square = zero;
-               });
-  double squares = square_sum.Total();
-  if (row.t == nullptr) {
-    const T g = e_id * factor - row.id_weight;
+  GradientPass<T, kDense> gradient(row.gradient, row.t, scale, row.row_weight, row.gradient);
+  double squares = gradient.Run(shape);
+  if constexpr (!kDense) {
+    const T g = e_id * scale - row.id_weight;
     squares += static_cast<double>(g) * static_cast<double>(g);
     const T weighted_g = row.row_weight * g;
     std::memcpy(id_place, &weighted_g, sizeof(T));
   }
   result.gradient_square = static_cast<T>(squares);
   return result;
+}
+
+template <typename T>
+ClassRowResult<T> Score(const ClassRow<T>& row) {
+  return row.t != nullptr ? Score<T, true>(row) : Score<T, false>(row);
 }
 
 ClassRowResult<float> RowF32(const ClassRow<float>& row) { return Score(row); }
