@@ -208,7 +208,7 @@ class UnitRange {
   hn::Mask<D> inside_;
 };
 
-// An fp64 sum of vectors: lane by lane, then over the lanes in their order.
+// An fp64 sum of vectors: lane by lane, then over the lanes.
 template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
 class WideSum {
  public:
@@ -229,11 +229,7 @@ class WideSum {
   }
 
   HWY_INLINE double Total() const {
-    HWY_ALIGN double lanes[16];
-    hn::Store(hn::Add(low_, high_), Wide(), lanes);
-    double sum = lanes[0];
-    for (std::size_t i = 1; i < hn::Lanes(Wide()); ++i) sum += lanes[i];
-    return sum;
+    return hn::GetLane(hn::SumOfLanes(Wide(), hn::Add(low_, high_)));
   }
 
  private:

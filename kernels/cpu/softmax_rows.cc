@@ -2,6 +2,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax_rows.cc"
 #include "hwy/foreach_target.h"
 
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include <algorithm>
@@ -71,7 +72,7 @@ class ExponentialPass {
 
  public:
   HWY_INLINE ExponentialPass(const ClassRow<T>& row, V max, T* exponentials)
-      : x_(row.x), t_(row.t), to_(exponentials), max_(max), exp_(D(), max) {}
+      : x_(row.x), t_(row.t), classes_(row.classes), to_(exponentials), max_(max), exp_(D(), max) {}
 
   template <bool kStore>
   HWY_INLINE void Run(const RowShape<T>& shape) {
@@ -97,14 +98,7 @@ class ExponentialPass {
   double others() const { return others_.Total(); }
   double dot() const { return dot_.Total(); }
   double labels() const { return labels_.Total(); }
-  double maxima() const {
-    const D d;
-    HWY_ALIGN T counts[16];
-    hn::Store(hn::ConvertTo(d, maxima_), d, counts);
-    double sum = 0;
-    for (std::size_t i = 0; i < hn::Lanes(d); ++i) sum += static_cast<double>(counts[i]);
-    return sum;
-  }
+  double maxima() const { return static_cast<double>(hn::GetLane(hn::SumOfLanes(DI(), maxima_))); }
   bool in_range() const { return range_.AllInside(); }
 
  private:
@@ -115,6 +109,9 @@ class ExponentialPass {
 
   template <bool kStore>
   HWY_INLINE void Pair(std::size_t i, std::size_t lanes, Sums& even, Sums& odd) {
+    // The next row, where rows lie one after another, comes in while this one is worked on.
+    hwy::Prefetch(x_ + i + classes_);
+    if constexpr (kDense) hwy::Prefetch(t_ + i + classes_);
     Vector<kStore>(i, even);
     Vector<kStore>(i + lanes, odd);
   }
@@ -165,6 +162,7 @@ class ExponentialPass {
 
   const T* const x_;
   const T* const t_;
+  const std::size_t classes_;
   T* const to_;
   const V max_;
   const RelativeExp<D> exp_;
