@@ -1,5 +1,6 @@
 #include "kernels/cpu/class_loss.h"
 
+#include "kernels/cpu/class_family.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 namespace softloss::cpu {
@@ -7,6 +8,9 @@ namespace softloss::cpu {
 template <typename T>
 const ClassLoss<T>& FindClassLoss(const LossSpec& spec) {
   switch (spec.loss) {
+    case Loss::kKlDivergence:
+    case Loss::kDistillation: return FindKlDivergence<T>(spec);
+    case Loss::kBrier: return FindBrier<T>(spec);
     default: return SoftmaxCrossEntropy<T>();
   }
 }

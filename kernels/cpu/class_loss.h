@@ -28,6 +28,7 @@ struct ClassColumns {
               // [0, 1] as unusual; otherwise TransformLabels has
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
+  T* spare = nullptr;  // [classes][stride], for the kernel's own use; t too may be overwritten
 };
 
 // One row, the classes in SIMD lanes: for many classes.
@@ -44,6 +45,7 @@ struct ClassRow {
   T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
+  T* spare = nullptr;  // [classes], for the kernel's own use
 };
 
 // The loss, without the row weight, is loss + log_factor·log1p(others): logarithms are taken for many
@@ -84,7 +86,8 @@ struct ClassLoss {
   // For kMinRowClasses classes or more.
   ClassRowResult<T> (*row)(const ClassRow<T>& row) = nullptr;
 
-  // The loss, without the row weight; the gradient to `gradient` [classes], which may be row.x.
+  // The loss, without the row weight; the gradient to `gradient` [classes], which may be row.x. Null:
+  // the reference's arithmetic serves the rows that the kernels do not.
   double (*exact)(const ExactRow& row, double* gradient) = nullptr;
 };
 

@@ -3,21 +3,22 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
-#include "hwy/cache_control.h"
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/exact.h"
 #include "kernels/cpu/label_transform.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
 #include "kernels/cpu/transpose.h"
+#include "kernels/reference.h"
 #include "kernels/row_semantics.h"
 
 namespace softloss::cpu {
 namespace {
 
 // Up to so many classes, rows are turned into columns: a row would fill few vectors.
-constexpr std::size_t kMaxTransposedClasses = 48;
+constexpr std::size_t kMaxTransposedClasses = 64;
 // Tiles have more classes than this only with leaves of less than a SIMD vector of rows.
 constexpr std::size_t kMaxTileClasses = 1024;
 constexpr std::size_t kMaxLeafRows = 256;
@@ -116,6 +117,7 @@ class ClassScorer {
     block.check_labels = !transforms_;
     block.class_weight = term_weight_;
     block.spec = &spec_;
+    block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
     LoadColumns(row, block, block.x,
                 [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
     if (dense_) {
@@ -147,12 +149,6 @@ class ClassScorer {
     if (block.gradient) StoreColumns(row, block);
   }
 
-  // The next rows' part of a line mostly lies behind: it comes in while these rows are worked on.
-  static void PrefetchAfter(const T* from, std::size_t n) {
-    constexpr std::size_t kLine = 64 / sizeof(T);
-    for (std::size_t i = n; i < 2 * n; i += kLine) hwy::Prefetch(from + i);
-  }
-
   template <class Read>
   void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
     if (io_.key().class_last) {
@@ -165,7 +161,6 @@ class ClassScorer {
     for (std::size_t c = 0; c < classes_; ++c) {
       T* line = to + c * block.stride;
       const T* from = read(Element(row, c), block.rows, line);
-      PrefetchAfter(from, block.rows);
       if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
     }
   }
@@ -200,6 +195,7 @@ class ClassScorer {
     ClassRow<T> in;
     in.class_weight = term_weight_;
     in.spec = &spec_;
+    in.spare = scratch_.spare.template Get<T>(classes_);
     in.classes = classes_;
     in.row_weight = rows_.row_weight[i];
     in.gradient = gradient;
@@ -311,6 +307,7 @@ class ClassScorer {
       tally_.nonfinite_labels += !finite_t;
       tally_.out_of_range_labels += finite_t && (t[c] < 0 || t[c] > 1);
     }
+    if (loss_.exact == nullptr) return ScoreExactly(x, t, i, usable, sum);
     const bool renormalize = transform_.renormalize && label_sum != 0;
     const double smoothing = static_cast<double>(transform_.smoothing);
     for (std::size_t c = 0; c < classes_; ++c) {
@@ -324,12 +321,31 @@ class ClassScorer {
     if (usable) return nullptr;
     const float* const weights = term_weight_ ? spec_.class_weight.data() : nullptr;
     exact_loss_ = loss_.exact({classes_, x, t, weights, &spec_}, x);
+    WeighExactGradient(i, x, sum);
+    return x;
+  }
+
+  void WeighExactGradient(std::size_t i, double* gradient, LeafSum& sum) {
     const double weight = static_cast<double>(rows_.row_weight[i]);
     for (std::size_t c = 0; c < classes_; ++c) {
-      x[c] *= weight;
-      if (io_.wants_gradient()) sum.gradient_square += x[c] * x[c];
+      gradient[c] *= weight;
+      if (io_.wants_gradient()) sum.gradient_square += gradient[c] * gradient[c];
     }
     rows_.gradient_square[i] = 0;
+  }
+
+  // Examine's end for losses whose unusual rows are the reference's. `t` are as given.
+  const double* ScoreExactly(double* x, const double* t, std::size_t i, bool usable, LeafSum& sum) {
+    std::vector<reference::Real> logits(x, x + classes_), labels(classes_);
+    for (std::size_t c = 0; c < classes_; ++c) {
+      labels[c] = static_cast<T>(t[c]);
+      usable &= std::fabs(x[c]) < kExactLogit && std::fabs(t[c]) < kExactLabel;
+    }
+    if (usable) return nullptr;
+    const reference::Row row = reference::ScoreRow(io_.key(), spec_, logits, labels, 1);
+    exact_loss_ = static_cast<double>(row.loss[0]);
+    std::copy(row.gradient.begin(), row.gradient.end(), x);
+    WeighExactGradient(i, x, sum);
     return x;
   }
 

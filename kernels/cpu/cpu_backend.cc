@@ -50,6 +50,9 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
   absl::Status Supports(const ScoreKey& key) const override {
+    const bool in_family = key.loss == Loss::kKlDivergence || key.loss == Loss::kDistillation ||
+                           key.loss == Loss::kBrier;
+    if (in_family && !key.general) return absl::OkStatus();
     return PlainCrossEntropyOnly(name(), key);
   }
 

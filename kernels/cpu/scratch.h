@@ -33,7 +33,7 @@ struct Scratch {
   Sink gradient, row_loss;
 
   Buffer prediction_bytes, label_bytes, output_bytes;  // as on the wire
-  Buffer decoded, x, t, g, loss;                       // in the compute type
+  Buffer decoded, x, t, g, spare, loss;                // in the compute type
   Buffer weight, pos_weight, class_weight;             // in the compute type
   Buffer exact, exact_decoded;                         // for the scalar path
   Buffer rows, ids;                                    // one entry a row of a leaf

@@ -161,6 +161,9 @@ ScoreCase RandomCase(const ItemShape& item, const LossSpec& spec, const RandomSt
   const Geometry& g = plan->geometry;
   std::vector<double> logits(static_cast<std::size_t>(g.elements()));
   for (double& v : logits) v = style.logit_deviation * random.Normal();
+  if (spec.prediction_kind == PredictionKind::kProbabilities) {
+    for (double& v : logits) v = 1 / (1 + std::exp(-v));  // 0 and 1 too, once rounded
+  }
   std::vector<double> labels, mask, row_weight;
   for (std::int64_t r = 0; r < g.rows(); ++r) {
     if (item.label.kind == LabelKind::kClassId) {

@@ -1,0 +1,229 @@
+// Every backend on every loss, its parameters and its general options, against the long double
+// oracle. The edge cases of docs/losses.md are in backend_family_edge_test.cc.
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/backend_param.h"
+#include "tests/kernels/family_specs.h"
+#include "tests/testing/score_case.h"
+#include "tests/testing/score_expectation.h"
+
+namespace softloss::testing {
+namespace {
+
+class BackendFamilyTest : public BackendTest {
+ protected:
+  bool Check(const ItemShape& item, const LossSpec& spec, const RandomStyle& style = {},
+             const ScoreLayout& layout = {}) {
+    const ScoreCase c = RandomCase(item, spec, style, random_);
+    if (!backend().Supports(c.plan.key).ok()) return false;
+    ExpectMatches(c, ScoreAlone(backend(), c, layout));
+    if (HasFailure()) ADD_FAILURE() << DescribeParameters(spec);
+    ++checked_;
+    return true;
+  }
+  void TearDown() override {
+    RecordProperty("cases", checked_);
+    if (checked_ == 0) GTEST_SKIP() << "the backend serves none of these";
+  }
+
+  Random random_{20250817};
+  int checked_ = 0;
+};
+
+TEST_P(BackendFamilyTest, SizesAroundVectors) {
+  for (const LossSpec& spec : OneSpecEach()) {
+    for (std::int64_t classes : {1, 2, 3, 8, 16, 17, 33, 64, 65, 300, 5000}) {
+      for (std::int64_t rows : {1, 17, 300}) {
+        if (rows * classes > 12000) continue;
+        for (bool class_last : {true, false}) {
+          for (DType prediction : {DType::kF32, DType::kF64}) {
+            ItemShape item = FamilyItem(rows, classes, class_last);
+            item.prediction = prediction;
+            Check(item, spec);
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, ParametersWithinTheirBounds) {
+  for (const LossSpec& spec : ParameterSpecs()) {
+    for (std::int64_t classes : {4, 21, 90}) {
+      for (LabelStyle labels :
+           {LabelStyle::kNormalized, LabelStyle::kOneHot, LabelStyle::kUniform}) {
+        for (bool class_last : {true, false}) {
+          ItemShape item = FamilyItem(33, classes, class_last);
+          if (classes == 4) item.prediction = DType::kF64;
+          Check(item, spec, {.labels = labels});
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, OptionsInAllCombinations) {
+  for (const LossSpec& one : OneSpecEach()) {
+    for (int options = 0; options < 64; ++options) {
+      const auto has = [&](int bit) { return ((options >> bit) & 1) != 0; };
+      for (std::int64_t classes : {13, 70}) {
+        LossSpec spec = one;
+        spec.normalizer = Normalizer::kWeighted;
+        ItemShape item = FamilyItem(23, classes, random_.Chance(0.5));
+        item.prediction = random_.Chance(0.3) ? DType::kF64 : DType::kF32;
+        item.has_mask = random_.Chance(0.3);
+        item.has_row_weight = random_.Chance(0.3);
+        if (has(0)) spec.label_smoothing = 0.1f;
+        if (has(1)) spec.class_weight = RandomWeights(classes, random_);
+        if (has(2)) spec.class_mask = RandomMask(classes, random_);
+        if (has(3)) {
+          if (IsElementwise(spec.loss)) {
+            if (spec.loss == Loss::kSigmoidCrossEntropy) spec.pos_weight = {2.5f};
+          } else {
+            spec.label_check = LabelCheck::kRenormalize;
+          }
+        }
+        if (has(4)) {
+          spec.prediction_kind = PredictionKind::kProbabilities;
+          spec.temperature.reset();
+        } else if (has(5) && !IsElementwise(spec.loss)) {
+          spec.temperature = 2.5f;
+          spec.z_loss = 0.01f;
+        }
+        for (LabelStyle labels : {LabelStyle::kNormalized, LabelStyle::kUniform}) {
+          Check(item, spec, {.labels = labels});
+        }
+        item.label = {.kind = LabelKind::kClassId, .dtype = DType::kI64};
+        Check(item, spec);
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, EveryDTypeAndLabel) {
+  std::vector<LabelFormat> labels;
+  for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kU8}) {
+    labels.push_back({.dtype = dtype});
+  }
+  for (const LossSpec& spec : OneSpecEach()) {
+    std::vector<LabelFormat> formats = labels;
+    if (!IsElementwise(spec.loss)) {
+      formats.push_back({.dtype = DType::kU8, .scale = LabelScale::kRowSum});
+    }
+    for (const LabelFormat& label : formats) {
+      for (DType prediction : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
+        for (DType gradient : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64}) {
+          ItemShape item = FamilyItem(19, random_.Chance(0.5) ? 21 : 80, random_.Chance(0.5));
+          item.prediction = prediction;
+          item.label = label;
+          item.gradient = gradient;
+          item.has_row_weight = random_.Chance(0.5);
+          Check(item, spec, {}, {.pieces = {.misalign = 1}});
+          if (HasFailure()) return;
+        }
+        ItemShape item = FamilyItem(19, 70, true);
+        item.prediction = prediction;
+        item.label = label;
+        item.gradient = std::nullopt;
+        Check(item, spec);
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, LogitsNearAndFar) {
+  for (const LossSpec& one : OneSpecEach()) {
+    for (float temperature : {0.3f, 1.0f, 4.0f}) {
+      LossSpec spec = one;
+      if (!IsElementwise(spec.loss)) spec.temperature = temperature;
+      for (double deviation : {0.01, 10.0, 30.0, 80.0, 1e4, 1e12}) {
+        for (LabelStyle labels : {LabelStyle::kNormalized, LabelStyle::kOneHot}) {
+          for (std::int64_t classes : {1, 2, 21, 100}) {
+            ItemShape item = FamilyItem(40, classes, random_.Chance(0.5));
+            if (random_.Chance(0.3)) item.prediction = DType::kF64;
+            Check(item, spec, {.labels = labels, .logit_deviation = deviation});
+            if (HasFailure()) return;
+          }
+        }
+      }
+    }
+  }
+}
+
+// A large offset that all classes share must not cost digits.
+TEST_P(BackendFamilyTest, LogitsWithACommonOffset) {
+  for (const LossSpec& one : OneSpecEach()) {
+    for (float temperature : {1.0f, 3.0f}) {
+      LossSpec spec = one;
+      if (!IsElementwise(spec.loss)) spec.temperature = temperature;
+      for (double offset : {-1e4, 1e4, 1e6}) {
+        for (std::int64_t classes : {5, 90}) {
+          const ItemShape item = FamilyItem(20, classes, random_.Chance(0.5));
+          ScoreCase c = RandomCase(item, spec, {.logit_deviation = 8}, random_);
+          if (!backend().Supports(c.plan.key).ok()) continue;
+          std::vector<double> x = Decode(DType::kF32, c.prediction);
+          for (double& v : x) v += offset;
+          c.prediction = Encode(DType::kF32, x);
+          ExpectMatches(c, ScoreAlone(backend(), c));
+          ++checked_;
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, LabelsAsWritten) {
+  for (const LossSpec& spec : OneSpecEach()) {
+    for (LabelStyle labels : {LabelStyle::kWild, LabelStyle::kUniform, LabelStyle::kOneHot}) {
+      for (DType prediction : {DType::kF32, DType::kF64}) {
+        for (std::int64_t classes : {2, 10, 100}) {
+          ItemShape item = FamilyItem(30, classes, random_.Chance(0.5));
+          item.prediction = prediction;
+          Check(item, spec, {.labels = labels});
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(BackendFamilyTest, OneHotRowsEqualClassIds) {
+  for (const LossSpec& spec : OneSpecEach()) {
+    for (bool class_last : {true, false}) {
+      for (std::size_t classes : {19u, 80u}) {
+        const ItemShape dense = FamilyItem(30, static_cast<std::int64_t>(classes), class_last);
+        ItemShape ids = dense;
+        ids.label = {.kind = LabelKind::kClassId, .dtype = DType::kI64};
+        const ScoreCase c = RandomCase(ids, spec, {}, random_);
+        if (!backend().Supports(c.plan.key).ok()) continue;
+        std::vector<double> one_hot(30 * classes);
+        const std::vector<double> id = Decode(DType::kI64, c.label);
+        for (std::size_t r = 0; r < 30; ++r) {
+          one_hot[r * classes + static_cast<std::size_t>(id[r])] = 1;
+        }
+        const ScoreCase d = CaseOf(
+            dense, spec, ToRowOrder(c.plan.geometry, Decode(DType::kF32, c.prediction)), one_hot);
+        const ScoreOutcome by_id = ScoreAlone(backend(), c);
+        const ScoreOutcome by_row = ScoreAlone(backend(), d);
+        EXPECT_EQ(by_id.tally, by_row.tally);
+        ExpectMatches(d, by_id);
+        ExpectMatches(c, by_row);
+        ++checked_;
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
+SOFTLOSS_FOR_ALL_BACKENDS(BackendFamilyTest);
+
+}  // namespace
+}  // namespace softloss::testing
