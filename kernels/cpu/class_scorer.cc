@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "hwy/cache_control.h"
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/exact.h"
 #include "kernels/cpu/label_transform.h"
@@ -18,7 +19,7 @@ namespace softloss::cpu {
 namespace {
 
 // Up to so many classes, rows are turned into columns: a row would fill few vectors.
-constexpr std::size_t kMaxTransposedClasses = 64;
+constexpr std::size_t kMaxTransposedClasses = 48;
 // Tiles have more classes than this only with leaves of less than a SIMD vector of rows.
 constexpr std::size_t kMaxTileClasses = 1024;
 constexpr std::size_t kMaxLeafRows = 256;
@@ -149,6 +150,12 @@ class ClassScorer {
     if (block.gradient) StoreColumns(row, block);
   }
 
+  // The next rows' part of a line mostly lies behind: it comes in while these rows are worked on.
+  static void PrefetchAfter(const T* from, std::size_t n) {
+    constexpr std::size_t kLine = 64 / sizeof(T);
+    for (std::size_t i = n; i < 2 * n; i += kLine) hwy::Prefetch(from + i);
+  }
+
   template <class Read>
   void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
     if (io_.key().class_last) {
@@ -161,6 +168,7 @@ class ClassScorer {
     for (std::size_t c = 0; c < classes_; ++c) {
       T* line = to + c * block.stride;
       const T* from = read(Element(row, c), block.rows, line);
+      PrefetchAfter(from, block.rows);
       if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
     }
   }
