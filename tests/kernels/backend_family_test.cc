@@ -1,5 +1,5 @@
-// Every backend on each loss that it serves, its parameters and its general options, against the long double
-// oracle.
+// Every backend on each loss that it serves, its parameters and its general options, against the
+// long double oracle.
 #include <cmath>
 #include <cstdint>
 #include <string>
