@@ -27,6 +27,13 @@ inline std::vector<std::string> UsableBackends() {
   return names;
 }
 
+// The same without the reference.
+inline std::vector<std::string> FastBackends() {
+  std::vector<std::string> names = UsableBackends();
+  names.erase(std::remove(names.begin(), names.end(), "reference"), names.end());
+  return names;
+}
+
 class BackendTest : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {

@@ -141,7 +141,8 @@ TEST_F(ServerTest, CapabilitiesSayWhatIsThere) {
   EXPECT_EQ(response.backend(), "cpu");
   EXPECT_EQ(response.server_version(), SOFTLOSS_VERSION);
   EXPECT_THAT(response.losses(),
-              ::testing::ElementsAre(v1::SIGMOID_CROSS_ENTROPY, v1::SOFTMAX_CROSS_ENTROPY));
+              ::testing::IsSupersetOf({v1::SIGMOID_CROSS_ENTROPY, v1::SOFTMAX_CROSS_ENTROPY,
+                                       v1::KL_DIVERGENCE, v1::DISTILLATION, v1::BRIER}));
   EXPECT_THAT(response.prediction_dtypes(),
               ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64));
   EXPECT_THAT(
@@ -149,7 +150,7 @@ TEST_F(ServerTest, CapabilitiesSayWhatIsThere) {
       ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64, v1::UINT8));
   EXPECT_THAT(response.class_id_dtypes(), ::testing::ElementsAre(v1::INT32, v1::INT64));
   EXPECT_FALSE(response.stored_labels());
-  EXPECT_THAT(response.unimplemented_fields(), ::testing::Contains("spec.temperature"));
+  EXPECT_THAT(response.unimplemented_fields(), ::testing::Contains("item.label.sparse"));
 }
 
 TEST_F(ServerTest, HealthIsCheckedAndWatchedThroughADrain) {

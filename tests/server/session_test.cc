@@ -224,14 +224,13 @@ TEST_F(SessionTest, ANumericsChangeIsMadeAndToldIfAllowed) {
 TEST_F(SessionTest, AnInvalidSpecIsToldToTheItemsThatUseIt) {
   v1::StreamRequest request;
   request.mutable_define()->set_spec_id(2);
-  request.mutable_define()->mutable_spec()->set_loss(v1::SOFTMAX_CROSS_ENTROPY);
-  request.mutable_define()->mutable_spec()->set_temperature(2);
+  request.mutable_define()->mutable_spec()->set_loss(v1::SOFT_DICE);
   ASSERT_TRUE(Send(request).ok());
   v1::StreamRequest item = Chunk(1, 0, 4, 4);
   item.mutable_chunk()->mutable_item()->set_spec_id(2);
   ASSERT_TRUE(Send(item).ok());
   EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kUnimplemented));
-  EXPECT_EQ(LastError(1).field(), "spec.temperature");
+  EXPECT_EQ(LastError(1).field(), "spec.loss");
 }
 
 TEST_F(SessionTest, ALaterDefinitionCountsForTheItemsThatBeginAfterIt) {

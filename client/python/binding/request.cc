@@ -1,8 +1,10 @@
 #include "client/python/binding/request.h"
 
+#include <map>
 #include <utility>
 #include <vector>
 
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -58,11 +60,26 @@ E Parse(const char* field, const std::string& name,
              "; was ", name));
 }
 
+// Parameters as Python's keywords name them.
+using Named = std::map<std::string, float>;
+
+void SetParameter(const std::string& name, float value, LossSpec& spec) {
+  for (const ParameterRule& rule : Parameters(spec.loss)) {
+    if (rule.name == name) {
+      spec.*rule.member = value;
+      return;
+    }
+  }
+  Refuse(name, absl::StrCat("does not apply to ", std::string(Name(spec.loss)), "; was ", value));
+}
+
 LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
-                  const std::string& normalizer, const std::string& label_check,
+                  const std::optional<std::string>& normalizer, const std::string& label_check,
                   float label_smoothing, std::vector<float> class_weight,
                   std::vector<float> pos_weight, std::optional<double> ignore_value,
-                  std::optional<std::int64_t> ignore_index) {
+                  std::optional<std::int64_t> ignore_index, std::vector<std::uint8_t> class_mask,
+                  const std::string& prediction_kind, const std::optional<std::string>& profile,
+                  const Named& parameters) {
   LossSpec spec;
   const std::optional<Loss> parsed = ParseLoss(loss);
   if (!parsed) Refuse("loss", absl::StrCat("unknown; was ", loss));
@@ -70,12 +87,21 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
   spec.reduction = Parse<Reduction>(
       "reduction", reduction,
       {{"none", Reduction::kNone}, {"sum", Reduction::kSum}, {"mean", Reduction::kMean}});
-  spec.normalizer = Parse<Normalizer>("normalizer", normalizer,
-                                      {{"none", Normalizer::kNone},
-                                       {"full", Normalizer::kFull},
-                                       {"valid", Normalizer::kValid},
-                                       {"batch", Normalizer::kBatch},
-                                       {"weighted", Normalizer::kWeighted}});
+  if (profile) {
+    spec.profile = Parse<Profile>("profile", *profile,
+                                  {{"torch", Profile::kTorch}, {"caffe", Profile::kCaffe}});
+  }
+  if (normalizer) {
+    spec.normalizer = Parse<Normalizer>("normalizer", *normalizer,
+                                        {{"none", Normalizer::kNone},
+                                         {"full", Normalizer::kFull},
+                                         {"valid", Normalizer::kValid},
+                                         {"batch", Normalizer::kBatch},
+                                         {"weighted", Normalizer::kWeighted},
+                                         {"elements", Normalizer::kElements}});
+  } else if (profile) {
+    spec.normalizer = Normalizer::kProfile;
+  }
   spec.label_check = Parse<LabelCheck>("label_check", label_check,
                                        {{"report", LabelCheck::kReport},
                                         {"strict", LabelCheck::kStrict},
@@ -85,6 +111,11 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
   spec.pos_weight = std::move(pos_weight);
   spec.ignore_value = ignore_value;
   spec.ignore_index = ignore_index;
+  spec.class_mask = std::move(class_mask);
+  spec.prediction_kind = Parse<PredictionKind>(
+      "prediction_kind", prediction_kind,
+      {{"logits", PredictionKind::kLogits}, {"probabilities", PredictionKind::kProbabilities}});
+  for (const auto& [name, value] : parameters) SetParameter(name, value, spec);
   if (const absl::Status status = Validate(spec); !status.ok()) Raise(status);
   return spec;
 }
@@ -150,16 +181,21 @@ void BindRequest(nb::module_& m) {
       .def(
           "__init__",
           [](LossSpec* self, const std::string& loss, const std::string& reduction,
-             const std::string& normalizer, const std::string& label_check, float label_smoothing,
-             std::vector<float> class_weight, std::vector<float> pos_weight,
-             std::optional<double> ignore_value, std::optional<std::int64_t> ignore_index) {
+             const std::optional<std::string>& normalizer, const std::string& label_check,
+             float label_smoothing, std::vector<float> class_weight, std::vector<float> pos_weight,
+             std::optional<double> ignore_value, std::optional<std::int64_t> ignore_index,
+             std::vector<std::uint8_t> class_mask, const std::string& prediction_kind,
+             const std::optional<std::string>& profile, const Named& parameters) {
             new (self) LossSpec(MakeSpec(loss, reduction, normalizer, label_check, label_smoothing,
                                          std::move(class_weight), std::move(pos_weight),
-                                         ignore_value, ignore_index));
+                                         ignore_value, ignore_index, std::move(class_mask),
+                                         prediction_kind, profile, parameters));
           },
-          nb::arg("loss"), nb::arg("reduction"), nb::arg("normalizer"), nb::arg("label_check"),
-          nb::arg("label_smoothing"), nb::arg("class_weight"), nb::arg("pos_weight"),
-          nb::arg("ignore_value").none(), nb::arg("ignore_index").none())
+          nb::arg("loss"), nb::arg("reduction"), nb::arg("normalizer").none(),
+          nb::arg("label_check"), nb::arg("label_smoothing"), nb::arg("class_weight"),
+          nb::arg("pos_weight"), nb::arg("ignore_value").none(), nb::arg("ignore_index").none(),
+          nb::arg("class_mask"), nb::arg("prediction_kind"), nb::arg("profile").none(),
+          nb::arg("parameters"))
       .def_prop_ro("elementwise", [](const LossSpec& spec) { return IsElementwise(spec.loss); });
 
   nb::class_<Request>(m, "Request")

@@ -13,23 +13,15 @@ from typing import TYPE_CHECKING
 from . import _softloss
 from ._request import (
     ArrayLike,
-    FloatName,
-    LabelCheck,
-    LabelScale,
-    LossName,
-    Normalizer,
-    Reduction,
     ScoreOptions,
     finish,
     prepare,
+    takes_score_options,
 )
 from ._result import Result
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    class _ClientOptions(ScoreOptions, total=False):
-        timeout: float | None
 
 
 class Future(concurrent.futures.Future[Result]):
@@ -107,28 +99,14 @@ class Client:
         self._client = _softloss.Client(address, channels, connect_timeout, retry, max_attempts)
         _open_clients.add(self)
 
+    @takes_score_options
     def score(
         self,
         prediction: ArrayLike,
         label: ArrayLike,
         *,
-        loss: LossName = "sigmoid_cross_entropy",
-        reduction: Reduction = "mean",
-        gradient: FloatName | None = "float32",
-        class_axis: int | None = None,
-        normalizer: Normalizer = "valid",
-        mask: ArrayLike | None = None,
-        row_weight: ArrayLike | None = None,
-        label_smoothing: float = 0.0,
-        class_weight: ArrayLike | None = None,
-        pos_weight: ArrayLike | None = None,
-        ignore_value: float | None = None,
-        ignore_index: int | None = None,
-        label_check: LabelCheck = "report",
-        label_scale: LabelScale | None = None,
-        row_loss: bool = False,
-        out: ArrayLike | None = None,
         timeout: float | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Result:
         """Compute a loss and its gradient on the server, and wait for them.
 
@@ -143,29 +121,11 @@ class Client:
             UnavailableError: the connection broke, and `retry` is off or was of no use.
             ResourceExhaustedError: the server is over its limits.
         """
-        prepared = prepare(
-            prediction,
-            label,
-            loss=loss,
-            reduction=reduction,
-            gradient=gradient,
-            class_axis=class_axis,
-            normalizer=normalizer,
-            mask=mask,
-            row_weight=row_weight,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            pos_weight=pos_weight,
-            ignore_value=ignore_value,
-            ignore_index=ignore_index,
-            label_check=label_check,
-            label_scale=label_scale,
-            row_loss=row_loss,
-            out=out,
-        )
+        prepared = prepare(prediction, label, **options)
         limit = self.timeout if timeout is None else timeout
         return finish(prepared, self._client.score(prepared.spec, prepared.request, limit))
 
+    @takes_score_options
     def submit(
         self,
         prediction: ArrayLike,
@@ -199,15 +159,21 @@ class Client:
         self._client.submit(prepared.spec, prepared.request, limit, done)
         return future
 
+    @takes_score_options
     async def score_async(
-        self, prediction: ArrayLike, label: ArrayLike, **options: Unpack[_ClientOptions]
+        self,
+        prediction: ArrayLike,
+        label: ArrayLike,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Result:
         """Score without blocking the event loop; the arguments are those of `score`.
 
         >>> results = await asyncio.gather(                               # doctest: +SKIP
         ...     *(client.score_async(x, t) for x, t in batches))
         """
-        return await asyncio.wrap_future(self.submit(prediction, label, **options))
+        return await asyncio.wrap_future(self.submit(prediction, label, timeout=timeout, **options))
 
     def capabilities(self) -> Capabilities:
         """Ask the server what it is able to do."""

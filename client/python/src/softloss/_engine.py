@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from . import _softloss
 from ._request import (
     ArrayLike,
-    FloatName,
-    LabelCheck,
-    LabelScale,
-    LossName,
-    Normalizer,
-    Reduction,
+    ScoreOptions,
     finish,
     prepare,
+    takes_score_options,
 )
 from ._result import Result
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Engine:
@@ -67,27 +67,12 @@ class Engine:
         """Equal ids give equal bits: backend, build, SIMD target or GPU architecture."""
         return self._engine.numerics_id
 
+    @takes_score_options
     def score(
         self,
         prediction: ArrayLike,
         label: ArrayLike,
-        *,
-        loss: LossName = "sigmoid_cross_entropy",
-        reduction: Reduction = "mean",
-        gradient: FloatName | None = "float32",
-        class_axis: int | None = None,
-        normalizer: Normalizer = "valid",
-        mask: ArrayLike | None = None,
-        row_weight: ArrayLike | None = None,
-        label_smoothing: float = 0.0,
-        class_weight: ArrayLike | None = None,
-        pos_weight: ArrayLike | None = None,
-        ignore_value: float | None = None,
-        ignore_index: int | None = None,
-        label_check: LabelCheck = "report",
-        label_scale: LabelScale | None = None,
-        row_loss: bool = False,
-        out: ArrayLike | None = None,
+        **options: Unpack[ScoreOptions],
     ) -> Result:
         """Compute a loss and its gradient.
 
@@ -96,24 +81,41 @@ class Engine:
         Contiguous ones are read where they lie, others are copied once.
 
         Args:
-            prediction: logits, float32, float16, bfloat16 or float64, of any shape.
+            prediction: logits (or probabilities, see `prediction_kind`), float32, float16,
+                bfloat16 or float64, of any shape.
             label: soft labels of the prediction's shape (float32, float16, bfloat16, float64, or
                 uint8, see `label_scale`), or one int32 or int64 class id a row. A row is what one
                 softmax covers: the prediction's shape without its class axis.
-            loss: ``"sigmoid_cross_entropy"``, a binary problem an element, or
-                ``"softmax_cross_entropy"`` over the class axis.
+            loss: ``"sigmoid_cross_entropy"`` (the default), ``"binary_brier"`` or
+                ``"quality_focal"``, a binary problem an element; or over the class axis
+                ``"softmax_cross_entropy"``, ``"kl_divergence"`` KL(t‖p),
+                ``"reverse_kl_divergence"`` KL(p‖t), ``"jensen_shannon_divergence"``,
+                ``"distillation"`` T²·KL, ``"brier"``, ``"expected_focal"``,
+                ``"poly1_cross_entropy"``, ``"generalized_cross_entropy"`` or
+                ``"symmetric_cross_entropy"``. docs/losses.md has the formulas.
             reduction: ``"mean"``, ``"sum"``, or ``"none"`` for row losses alone.
             gradient: the gradient's dtype, or ``None`` for no gradient.
             class_axis: which axis holds the classes. By default 1 for softmax losses (0 if there is
                 but one), as in torch, and none for sigmoid losses; for channels-last give -1.
             normalizer: what a mean divides by: ``"valid"`` rows (elements for sigmoid losses),
                 ``"full"`` for all of them, ``"batch"`` for ``shape[0]``, ``"weighted"`` for
-                Σ row_weight · Σ class_weight · label, ``"none"`` for 1.
+                Σ row_weight · Σ class_weight · label, ``"elements"`` for rows × classes,
+                ``"none"`` for 1. By default what `profile` says, else ``"valid"``.
+            profile: ``"torch"`` or ``"caffe"``: their normalizers, loss by loss, and (torch) NaN as
+                the mean of nothing.
+            prediction_kind: ``"logits"`` or ``"probabilities"``, clamped to at least 1e-7.
             mask: bool or uint8, one a row: rows where it is 0 do not count, whatever they hold.
             row_weight: one weight a row, finite and not negative.
             label_smoothing: ε in t ← (1-ε)·t + ε/C, with C = 2 for sigmoid losses.
             class_weight: one weight a class.
-            pos_weight: sigmoid losses: the weight of the positive term, one or one a class.
+            pos_weight: sigmoid cross entropy: the weight of the positive term, one or one a class.
+            class_mask: one bool or integer a class: classes with 0 do not exist.
+            temperature: softmax losses: logits are divided by it. 1 if not given.
+            z_loss: softmax losses: λ of λ·(ln Σ e^(x/T))², added to each row's loss.
+            alpha, beta, gamma, epsilon, q: parameters of the losses that have them, with their
+                defaults: Jensen-Shannon β = 0.5, quality focal β = 2, expected focal γ = 2, Poly-1
+                ε = 2, generalised cross entropy q = 0.7, symmetric cross entropy α = β = 1, reverse
+                KL ε = 0 (labels are at least ε).
             ignore_value: labels of exactly this value do not count: the element for sigmoid losses,
                 the row for softmax losses if all of its labels equal it. NaN is allowed.
             ignore_index: the class id of rows that do not count.
@@ -133,26 +135,7 @@ class Engine:
             TypeError: an array of an element type or device that cannot be read.
             UnimplementedError: the backend lacks what was asked for.
         """
-        prepared = prepare(
-            prediction,
-            label,
-            loss=loss,
-            reduction=reduction,
-            gradient=gradient,
-            class_axis=class_axis,
-            normalizer=normalizer,
-            mask=mask,
-            row_weight=row_weight,
-            label_smoothing=label_smoothing,
-            class_weight=class_weight,
-            pos_weight=pos_weight,
-            ignore_value=ignore_value,
-            ignore_index=ignore_index,
-            label_check=label_check,
-            label_scale=label_scale,
-            row_loss=row_loss,
-            out=out,
-        )
+        prepared = prepare(prediction, label, **options)
         return finish(prepared, self._engine.score(prepared.spec, prepared.request))
 
     def __enter__(self) -> Engine:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple, TypedDict
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +20,30 @@ Array = npt.NDArray[Any]
 #: Anything with DLPack or the buffer protocol, or (nested) lists of numbers.
 ArrayLike = Any
 
-LossName = Literal["sigmoid_cross_entropy", "softmax_cross_entropy"]
+LossName = Literal[
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+    "kl_divergence",
+    "reverse_kl_divergence",
+    "jensen_shannon_divergence",
+    "distillation",
+    "brier",
+    "binary_brier",
+    "quality_focal",
+    "expected_focal",
+    "poly1_cross_entropy",
+    "generalized_cross_entropy",
+    "symmetric_cross_entropy",
+]
 Reduction = Literal["mean", "sum", "none"]
-Normalizer = Literal["valid", "full", "batch", "weighted", "none"]
+Normalizer = Literal["valid", "full", "batch", "weighted", "elements", "none"]
+PredictionKind = Literal["logits", "probabilities"]
+Profile = Literal["torch", "caffe"]
 FloatName = Literal["float32", "float16", "bfloat16", "float64"]
 LabelCheck = Literal["report", "strict", "renormalize"]
 LabelScale = Literal["divide_by_255", "row_sum"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _LABELS = (*FLOATS, "uint8", "int32", "int64")
 
@@ -39,17 +59,9 @@ class Prepared(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _spec(*args: Any) -> _softloss.Spec:
-    loss, reduction, normalizer, label_check, smoothing, class_weight, pos_weight, *ignore = args
-    return _softloss.Spec(
-        loss,
-        reduction,
-        normalizer,
-        label_check,
-        smoothing,
-        list(class_weight),
-        list(pos_weight),
-        *ignore,
-    )
+    *most, parameters = args
+    make: Callable[..., _softloss.Spec] = _softloss.Spec
+    return make(*(list(v) if isinstance(v, tuple) else v for v in most), dict(parameters))
 
 
 def _weights(name: str, weights: ArrayLike | None) -> tuple[float, ...]:
@@ -65,6 +77,20 @@ def _weights(name: str, weights: ArrayLike | None) -> tuple[float, ...]:
             f"{name}.shape: must have one dimension; was {array.shape}", field=f"{name}.shape"
         )
     return tuple(np.atleast_1d(array).astype(np.float64).tolist())
+
+
+def _class_mask(mask: ArrayLike | None) -> tuple[int, ...]:
+    if mask is None:
+        return ()
+    array = to_numpy("class_mask", mask)
+    if array.dtype != np.bool_ and array.dtype.kind not in "iu":
+        raise TypeError(f"class_mask: must hold booleans; was {array.dtype.name}")
+    if array.ndim != 1:
+        raise InvalidArgumentError(
+            f"class_mask.shape: must have one dimension; was {array.shape}",
+            field="class_mask.shape",
+        )
+    return tuple((array != 0).astype(np.uint8).tolist())
 
 
 def _class_axis(elementwise: bool, axis: int | None, ndim: int) -> int | None:
@@ -95,18 +121,28 @@ def _per_row(name: str, obj: ArrayLike | None, rows: tuple[int, ...]) -> Array |
 
 
 class ScoreOptions(TypedDict, total=False):
-    """The keyword arguments that `score` and `submit` share; `Engine.score` explains each."""
+    """The keyword arguments of `score` and `submit`; `Engine.score` explains each."""
 
     loss: LossName
     reduction: Reduction
     gradient: FloatName | None
     class_axis: int | None
-    normalizer: Normalizer
+    normalizer: Normalizer | None
+    profile: Profile | None
+    prediction_kind: PredictionKind
     mask: ArrayLike | None
     row_weight: ArrayLike | None
     label_smoothing: float
     class_weight: ArrayLike | None
     pos_weight: ArrayLike | None
+    class_mask: ArrayLike | None
+    temperature: float | None
+    z_loss: float | None
+    alpha: float | None
+    beta: float | None
+    gamma: float | None
+    epsilon: float | None
+    q: float | None
     ignore_value: float | None
     ignore_index: int | None
     label_check: LabelCheck
@@ -123,12 +159,22 @@ def prepare(
     reduction: Reduction = "mean",
     gradient: FloatName | None = "float32",
     class_axis: int | None = None,
-    normalizer: Normalizer = "valid",
+    normalizer: Normalizer | None = None,
+    profile: Profile | None = None,
+    prediction_kind: PredictionKind = "logits",
     mask: ArrayLike | None = None,
     row_weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     class_weight: ArrayLike | None = None,
     pos_weight: ArrayLike | None = None,
+    class_mask: ArrayLike | None = None,
+    temperature: float | None = None,
+    z_loss: float | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    gamma: float | None = None,
+    epsilon: float | None = None,
+    q: float | None = None,
     ignore_value: float | None = None,
     ignore_index: int | None = None,
     label_check: LabelCheck = "report",
@@ -137,6 +183,15 @@ def prepare(
     out: ArrayLike | None = None,
 ) -> Prepared:
     """Check and convert the arguments of `score`."""
+    parameters = {
+        "temperature": temperature,
+        "z_loss": z_loss,
+        "alpha": alpha,
+        "beta": beta,
+        "gamma": gamma,
+        "epsilon": epsilon,
+        "q": q,
+    }
     spec = _spec(
         loss,
         reduction,
@@ -147,6 +202,10 @@ def prepare(
         _weights("pos_weight", pos_weight),
         None if ignore_value is None else float(ignore_value),
         None if ignore_index is None else int(ignore_index),
+        _class_mask(class_mask),
+        prediction_kind,
+        profile,
+        tuple((name, float(v)) for name, v in parameters.items() if v is not None),
     )
     elementwise = spec.elementwise
 
@@ -192,6 +251,20 @@ def prepare(
         losses,
     )
     return Prepared(spec, request, g, losses)
+
+
+def takes_score_options(function: _F) -> _F:
+    """Give a function with ``**options`` the signature of `prepare`, for `help` and completion."""
+    own = inspect.signature(function)
+    options = [
+        p for p in inspect.signature(prepare).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    plain = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    positional = [p for p in plain if p.kind is not p.KEYWORD_ONLY]
+    keywords = [p for p in plain if p.kind is p.KEYWORD_ONLY]
+    signature = own.replace(parameters=[*positional, *options, *keywords])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    return function
 
 
 def _gradient(dtype: str | None, out: ArrayLike | None, x: Array) -> Array | None:

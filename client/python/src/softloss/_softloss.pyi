@@ -17,13 +17,17 @@ class Spec:
         self,
         loss: str,
         reduction: str,
-        normalizer: str,
+        normalizer: str | None,
         label_check: str,
         label_smoothing: float,
         class_weight: list[float],
         pos_weight: list[float],
         ignore_value: float | None,
         ignore_index: int | None,
+        class_mask: list[int],
+        prediction_kind: str,
+        profile: str | None,
+        parameters: dict[str, float],
     ) -> None: ...
     @property
     def elementwise(self) -> bool: ...
