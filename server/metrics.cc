@@ -70,15 +70,6 @@ constexpr std::array<Stage, 6> kStages = {{{"decode", &TaskTimes::decode_ns},
                                            {"d2h", &TaskTimes::device_to_host_ns},
                                            {"encode", &TaskTimes::encode_ns}}};
 
-std::vector<Loss> AllLosses() {
-  std::vector<Loss> losses;
-  for (int i = 1; i < 256; ++i) {
-    const Loss loss = static_cast<Loss>(i);
-    if (ParseLoss(Name(loss)) == loss) losses.push_back(loss);
-  }
-  return losses;
-}
-
 // Adding a negative or non-finite number would break a counter's promise.
 void Add(Counter& counter, std::int64_t n) {
   if (n > 0) counter.Increment(static_cast<double>(n));
