@@ -89,7 +89,7 @@ void ScoreElementOf(const LossSpec& spec, std::size_t c, Real x, Real t, Real ro
     return;
   }
   const ElementPrediction at = PredictElement(spec, x);
-  ElementTerm term = ScoreElement(spec, at, t, PosWeight(spec, c));
+  ElementTerm term = ScoreElement(spec.loss, ParametersOf(spec), at, t, PosWeight(spec, c));
   if (spec.prediction_kind == PredictionKind::kProbabilities) {
     term.slope.value /= at.s * at.not_s;
     term.slope.size /= at.s * at.not_s;
@@ -157,7 +157,7 @@ void ScoreClasses(const LossSpec& spec, absl::Span<const Real> x, Real row_weigh
   std::vector<Sized> slope(n);
   Sized loss, sum;
   for (std::size_t i = 0; i < n; ++i) {
-    const ClassTerm term = ScoreClass(spec, classes.at[i], classes.t[i]);
+    const ClassTerm term = ScoreClass(spec.loss, parameters, classes.at[i], classes.t[i]);
     const Real weight = classes.weight[i];
     loss.value += Term(weight, term.loss.value);
     loss.size += Term(weight, term.loss.size);

@@ -113,9 +113,9 @@ ElementTerm QualityFocal(const ElementPrediction& at, Real t, Real beta) {
 
 }  // namespace
 
-ClassTerm ScoreClass(const LossSpec& spec, const ClassPrediction& at, Real t) {
-  const LossParameters parameters = ParametersOf(spec);
-  switch (spec.loss) {
+ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPrediction& at,
+                     Real t) {
+  switch (loss) {
     case Loss::kKlDivergence: return KlDivergence(at, t);
     case Loss::kReverseKlDivergence: return ReverseKl(at, t, parameters.epsilon);
     case Loss::kJensenShannonDivergence: return JensenShannon(at, t, parameters.beta);
@@ -135,11 +135,11 @@ ClassTerm ScoreClass(const LossSpec& spec, const ClassPrediction& at, Real t) {
   }
 }
 
-ElementTerm ScoreElement(const LossSpec& spec, const ElementPrediction& at, Real t,
-                         Real pos_weight) {
-  switch (spec.loss) {
+ElementTerm ScoreElement(Loss loss, const LossParameters& parameters, const ElementPrediction& at,
+                         Real t, Real pos_weight) {
+  switch (loss) {
     case Loss::kBinaryBrier: return BinaryBrier(at, t);
-    case Loss::kQualityFocal: return QualityFocal(at, t, ParametersOf(spec).beta);
+    case Loss::kQualityFocal: return QualityFocal(at, t, parameters.beta);
     default: return BinaryCrossEntropy(at, t, pos_weight);
   }
 }

@@ -31,7 +31,8 @@ struct ClassTerm {
   Sized slope;  // q = p·∂term/∂p
 };
 // Without the class weight. `t` is the label after smoothing.
-ClassTerm ScoreClass(const LossSpec& spec, const ClassPrediction& prediction, Real t);
+ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPrediction& prediction,
+                     Real t);
 
 // An element, as predicted: s, 1 - s, and -ln of both.
 struct ElementPrediction {
@@ -45,7 +46,7 @@ struct ElementTerm {
   Sized slope;  // s·(1 - s)·∂loss/∂s
 };
 // Without weights other than the positive one.
-ElementTerm ScoreElement(const LossSpec& spec, const ElementPrediction& prediction, Real t,
-                         Real pos_weight);
+ElementTerm ScoreElement(Loss loss, const LossParameters& parameters,
+                         const ElementPrediction& prediction, Real t, Real pos_weight);
 
 }  // namespace softloss::reference

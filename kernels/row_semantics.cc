@@ -25,8 +25,8 @@ double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
   return 1e-4 + static_cast<double>(classes) * 0.5 * LabelStep(label);
 }
 
-absl::Status PlainCrossEntropyOnly(std::string_view backend, const ScoreKey& key) {
-  if (key.loss != Loss::kSigmoidCrossEntropy && key.loss != Loss::kSoftmaxCrossEntropy) {
+absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss) {
+  if (!serves_loss) {
     return absl::UnimplementedError(absl::StrCat("loss: ", std::string(Name(key.loss)),
                                                  " is not implemented by the ",
                                                  std::string(backend), " backend"));

@@ -28,8 +28,8 @@ absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight
 absl::Status BadClassId(const Segment& segment, std::int64_t row, std::int64_t id,
                         std::int64_t classes);
 
-// UNIMPLEMENTED for what only kernels for any loss serve (ScoreKey::general too): the answer of
-// backends that have none.
-absl::Status PlainCrossEntropyOnly(std::string_view backend, const ScoreKey& key);
+// UNIMPLEMENTED unless the backend serves the loss and the key is not general: the answer of backends
+// without kernels for the general options.
+absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss);
 
 }  // namespace softloss

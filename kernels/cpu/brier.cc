@@ -16,7 +16,7 @@ class Brier : public ClassTerm<T> {
   using typename ClassTerm<T>::V;
 
  public:
-  explicit Brier(const LossSpec&) {}
+  Brier(const LossSpec&, const LossParameters&) {}
 
   template <bool kLogits>
   HWY_INLINE TermAt<V> operator()(D, const ClassAt<V>& at) const {

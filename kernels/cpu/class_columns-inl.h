@@ -28,7 +28,7 @@ class ColumnScorer {
 
  public:
   explicit ColumnScorer(const ClassColumns<T>& block)
-      : block_(block), term_(*block.spec), softmax_(d_, *block.spec) {}
+      : block_(block), term_(*block.spec, *block.parameters), softmax_(d_, *block.parameters) {}
 
   // True if it marked a row.
   HWY_INLINE bool Score(std::size_t r, const RowArrays<T>& rows) {
@@ -101,9 +101,7 @@ class ColumnScorer {
           part = hn::Zero(d_);
         });
     const V all_others = hn::Add(others.Total(), hn::Sub(maxima, one));
-    typename Softmax<T>::Row shared = softmax_.RowOf(d_, max, all_others);
-    served_ = hn::And(served_, term_.OfRow(d_, all_others, &shared.state));
-    return shared;
+    return softmax_.RowOf(d_, max, all_others);
   }
 
   HWY_INLINE void Terms(std::size_t c, std::size_t at, const typename Softmax<T>::Row& shared) {

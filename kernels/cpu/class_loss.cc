@@ -6,16 +6,17 @@
 namespace softloss::cpu {
 
 template <typename T>
-const ClassLoss<T>& FindClassLoss(const LossSpec& spec) {
+const ClassLoss<T>* FindClassLoss(const LossSpec& spec) {
   switch (spec.loss) {
     case Loss::kKlDivergence:
-    case Loss::kDistillation: return FindKlDivergence<T>(spec);
-    case Loss::kBrier: return FindBrier<T>(spec);
-    default: return SoftmaxCrossEntropy<T>();
+    case Loss::kDistillation: return &FindKlDivergence<T>(spec);
+    case Loss::kBrier: return &FindBrier<T>(spec);
+    case Loss::kSoftmaxCrossEntropy: return &SoftmaxCrossEntropy<T>();
+    default: return nullptr;
   }
 }
 
-template const ClassLoss<float>& FindClassLoss<float>(const LossSpec&);
-template const ClassLoss<double>& FindClassLoss<double>(const LossSpec&);
+template const ClassLoss<float>* FindClassLoss<float>(const LossSpec&);
+template const ClassLoss<double>* FindClassLoss<double>(const LossSpec&);
 
 }  // namespace softloss::cpu

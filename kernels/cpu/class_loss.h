@@ -23,11 +23,12 @@ struct ClassColumns {
   T* x = nullptr;          // [classes][stride]: logits in, gradient (with the row weight) out
   T* t = nullptr;          // [classes][stride], as scored
   bool gradient = false;   // otherwise x is unspecified afterwards
-  bool check_labels =
-      false;  // fill label_sum and class_weighted, and mark rows with labels outside
-              // [0, 1] as unusual; otherwise TransformLabels has
+  // Fill label_sum and class_weighted, and mark rows with labels outside [0, 1] as unusual; otherwise
+  // TransformLabels has.
+  bool check_labels = false;
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
+  const LossParameters* parameters = nullptr;  // the spec's
   T* spare = nullptr;  // [classes][stride], for the kernel's own use; t too may be overwritten
 };
 
@@ -45,7 +46,8 @@ struct ClassRow {
   T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
-  T* spare = nullptr;  // [classes], for the kernel's own use
+  const LossParameters* parameters = nullptr;  // the spec's
+  T* spare = nullptr;                          // [classes], for the kernel's own use
 };
 
 // The loss, without the row weight, is loss + log_factor·log1p(others): logarithms are taken for many
@@ -91,8 +93,9 @@ struct ClassLoss {
   double (*exact)(const ExactRow& row, double* gradient) = nullptr;
 };
 
-// The loss that `spec` asks for. A loss is added here, and in a file of its own.
+// The loss that `spec` asks for, or null if there are no kernels for it. A loss is added here, and in a
+// file of its own.
 template <typename T>
-const ClassLoss<T>& FindClassLoss(const LossSpec& spec);
+const ClassLoss<T>* FindClassLoss(const LossSpec& spec);
 
 }  // namespace softloss::cpu

@@ -47,7 +47,10 @@ class RowScorer {
 
  public:
   explicit RowScorer(const ClassRow<T>& row)
-      : row_(row), walk_(row.classes), term_(*row.spec), softmax_(d_, *row.spec) {}
+      : row_(row),
+        walk_(row.classes),
+        term_(*row.spec, *row.parameters),
+        softmax_(d_, *row.parameters) {}
 
   HWY_INLINE ClassRowResult<T> Score() {
     ClassRowResult<T> result;
@@ -119,7 +122,6 @@ class RowScorer {
         });
     const V all_others = hn::Set(d_, static_cast<T>(others.Total() + (maxima.Total() - 1)));
     shared_ = softmax_.RowOf(d_, max, all_others);
-    served_ = term_.OfRow(d_, all_others, &shared_.state);
     return true;
   }
 

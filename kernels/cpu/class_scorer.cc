@@ -42,7 +42,8 @@ class ClassScorer {
   ClassScorer(const ScoreKey& key, const Segment& segment, Scratch& scratch, Tally& tally)
       : io_(key, segment, scratch),
         spec_(*segment.spec),
-        loss_(FindClassLoss<T>(spec_)),
+        parameters_(ParametersOf(spec_)),
+        loss_(*FindClassLoss<T>(spec_)),
         scratch_(scratch),
         tally_(tally),
         classes_(static_cast<std::size_t>(key.classes)),
@@ -118,6 +119,7 @@ class ClassScorer {
     block.check_labels = !transforms_;
     block.class_weight = term_weight_;
     block.spec = &spec_;
+    block.parameters = &parameters_;
     block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
     LoadColumns(row, block, block.x,
                 [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
@@ -203,6 +205,7 @@ class ClassScorer {
     ClassRow<T> in;
     in.class_weight = term_weight_;
     in.spec = &spec_;
+    in.parameters = &parameters_;
     in.spare = scratch_.spare.template Get<T>(classes_);
     in.classes = classes_;
     in.row_weight = rows_.row_weight[i];
@@ -359,6 +362,7 @@ class ClassScorer {
 
   SegmentIo<T> io_;
   const LossSpec& spec_;
+  const LossParameters parameters_;
   const ClassLoss<T>& loss_;
   Scratch& scratch_;
   Tally& tally_;
@@ -382,15 +386,8 @@ class ClassScorer {
 template <typename T>
 absl::Status ScoreClassLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
                               std::int64_t leaf_end, Scratch& scratch, Tally& tally) {
-  ClassScorer<T> scorer(key, segment, scratch, tally);
-  const std::int64_t leaf_rows = LeafRows(key.classes);
-  for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
-    const std::int64_t row = leaf * leaf_rows;
-    const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
-    absl::Status status = scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return ScoreEachLeaf(ClassScorer<T>(key, segment, scratch, tally), key, segment, leaf_begin,
+                       leaf_end);
 }
 
 template absl::Status ScoreClassLeaves<float>(const ScoreKey&, const Segment&, std::int64_t,

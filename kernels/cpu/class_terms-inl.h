@@ -21,8 +21,6 @@ template <class V>
 struct ClassAt {
   V t;
   V p, not_p, log_p;  // not_p = 1 - p and log_p have digits of their own where p is close to 1
-  Pair<V> u;          // from logits: (x - max)/T, so that p = e^u/d
-  V row;              // what ClassTerm::OfRow made
 };
 
 template <class V>
@@ -32,7 +30,7 @@ struct TermAt {
 };
 
 // The base of losses' terms. A term T has, besides what it wants to redefine of this,
-//   explicit T(const LossSpec&)
+//   T(const LossSpec&, const LossParameters&)
 //   template <bool kLogits> TermAt<V> operator()(D, const ClassAt<V>&) const
 // without the class weight. Lanes that a mask says are not served may hold anything.
 template <typename T>
@@ -43,13 +41,6 @@ struct ClassTerm {
 
   // Labels, of those in [0, 2^40], that operator() serves.
   HWY_INLINE M Serves(D d, V) const { return AllLanes(d); }
-
-  // Once a row of logits: for d = 1 + others, the value that comes back as ClassAt::row; false where
-  // operator() does not serve the row.
-  HWY_INLINE M OfRow(D d, V /*others*/, V* row) const {
-    *row = hn::Zero(d);
-    return AllLanes(d);
-  }
 
  protected:
   // 0, and the positive numbers that LogPositive() takes.
@@ -71,8 +62,7 @@ class Softmax {
   using V = hn::Vec<D>;
 
  public:
-  HWY_INLINE Softmax(D d, const LossSpec& spec) {
-    const LossParameters parameters = ParametersOf(spec);
+  HWY_INLINE Softmax(D d, const LossParameters& parameters) {
     const double temperature = static_cast<double>(parameters.temperature);
     const T rate = static_cast<T>(1 / temperature);
     // 1 - rate·T is exact in fp64 for fp32's rates, and by an fma for fp64's.
@@ -90,22 +80,20 @@ class Softmax {
   // What all classes of a row share: d = 1 + others, where `others` is the sum of all exponentials
   // but a maximum's.
   struct Row {
-    V max, sum, log_sum, max_not_p, state;
+    V max, sum, log_sum, max_not_p;
   };
   HWY_INLINE Row RowOf(D d, V max, V others) const {
     const V sum = hn::Add(others, hn::Set(d, T(1)));
-    return {max, sum, LogOnePlus(d, others), hn::Div(others, sum), others};
+    return {max, sum, LogOnePlus(d, others), hn::Div(others, sum)};
   }
 
   // `e` is Exponential's, kept because it is dear.
   HWY_INLINE ClassAt<V> Predict(D d, const Row& row, V x, V e, V t) const {
     ClassAt<V> at;
     at.t = t;
-    at.u = Exponent(d, x, row.max);
     at.p = hn::Div(e, row.sum);
     at.not_p = hn::IfThenElse(hn::Eq(x, row.max), row.max_not_p, hn::Sub(hn::Set(d, T(1)), at.p));
-    at.log_p = hn::Sub(at.u.high, row.log_sum);
-    at.row = row.state;
+    at.log_p = hn::Sub(Exponent(d, x, row.max).high, row.log_sum);
     return at;
   }
 
@@ -130,8 +118,6 @@ HWY_INLINE ClassAt<V> PredictGiven(D d, V probability, V t) {
   at.p = hn::Max(probability, hn::Set(d, static_cast<T>(kProbabilityFloor)));
   at.not_p = hn::Sub(one, at.p);
   at.log_p = LogPositive(d, at.p);
-  at.u = {at.log_p, hn::Zero(d)};
-  at.row = one;
   return at;
 }
 

@@ -7,6 +7,7 @@
 #include "hwy/highway.h"
 #include "hwy/targets.h"
 #include "kernels/backends.h"
+#include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/target.h"
 #include "kernels/row_semantics.h"
@@ -50,10 +51,10 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
   absl::Status Supports(const ScoreKey& key) const override {
-    const bool in_family = key.loss == Loss::kKlDivergence || key.loss == Loss::kDistillation ||
-                           key.loss == Loss::kBrier;
-    if (in_family && !key.general) return absl::OkStatus();
-    return PlainCrossEntropyOnly(name(), key);
+    const bool serves = IsElementwise(key.loss)
+                            ? key.loss == Loss::kSigmoidCrossEntropy
+                            : cpu::FindClassLoss<float>({.loss = key.loss}) != nullptr;
+    return CheckServed(name(), key, serves);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {

@@ -17,8 +17,8 @@ class KlDivergence : public ClassTerm<T> {
   using typename ClassTerm<T>::V;
 
  public:
-  explicit KlDivergence(const LossSpec& spec) {
-    const T temperature = static_cast<T>(ParametersOf(spec).temperature);
+  KlDivergence(const LossSpec& spec, const LossParameters& parameters) {
+    const T temperature = static_cast<T>(parameters.temperature);
     if (spec.loss == Loss::kDistillation) factor_ = temperature * temperature;
   }
 

@@ -1,6 +1,8 @@
 // Scores a range of a segment's leaves.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -15,6 +17,20 @@ namespace softloss::cpu {
 // scratch of its own. The status is the segment's, for the first wrong row of the range.
 absl::Status ScoreLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
                          std::int64_t leaf_end, Scratch& scratch, Tally& tally);
+
+// The same by a scorer that has a key's and a segment's ScoreLeaf(row, rows, sum).
+template <typename Scorer>
+absl::Status ScoreEachLeaf(Scorer&& scorer, const ScoreKey& key, const Segment& segment,
+                           std::int64_t leaf_begin, std::int64_t leaf_end) {
+  const std::int64_t leaf_rows = LeafRows(key.classes);
+  for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
+    const std::int64_t row = leaf * leaf_rows;
+    const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
+    absl::Status status = scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
 
 // The parts of it, by loss and type of computation (float or double).
 template <typename T>

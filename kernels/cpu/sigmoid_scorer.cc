@@ -175,15 +175,8 @@ template <typename T>
 absl::Status ScoreSigmoidLeaves(const ScoreKey& key, const Segment& segment,
                                 std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,
                                 Tally& tally) {
-  SigmoidScorer<T> scorer(key, segment, scratch, tally);
-  const std::int64_t leaf_rows = LeafRows(key.classes);
-  for (std::int64_t leaf = leaf_begin; leaf < leaf_end; ++leaf) {
-    const std::int64_t row = leaf * leaf_rows;
-    const auto n = static_cast<std::size_t>(std::min(leaf_rows, segment.rows - row));
-    absl::Status status = scorer.ScoreLeaf(row, n, segment.leaves[static_cast<std::size_t>(leaf)]);
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
+  return ScoreEachLeaf(SigmoidScorer<T>(key, segment, scratch, tally), key, segment, leaf_begin,
+                       leaf_end);
 }
 
 template absl::Status ScoreSigmoidLeaves<float>(const ScoreKey&, const Segment&, std::int64_t,

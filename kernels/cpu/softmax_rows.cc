@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -19,24 +20,8 @@ namespace softloss::cpu::HWY_NAMESPACE {
 // the compute type and then go on in fp64: every addition may cost half a unit in the last place.
 inline constexpr std::size_t kGroup = 8;
 
-// The first `classes` elements as whole vectors, and the vector at the row's end that overlaps them.
 template <typename T>
-struct RowShape {
-  using D = Tag<T>;
-  explicit RowShape(std::size_t classes)
-      : lanes(hn::Lanes(D())),
-        whole(classes / lanes * lanes),
-        tail(classes - lanes),
-        has_tail(whole < classes),
-        fresh(hn::Not(hn::FirstN(D(), lanes - (classes - whole)))) {}
-
-  const std::size_t lanes, whole, tail;
-  const bool has_tail;
-  const hn::Mask<D> fresh;
-};
-
-template <typename T>
-HWY_INLINE hn::Vec<Tag<T>> MaxOfRow(const RowShape<T>& shape, const T* x) {
+HWY_INLINE hn::Vec<Tag<T>> MaxOfRow(const RowWalk<T>& shape, const T* x) {
   const Tag<T> d;
   const std::size_t lanes = shape.lanes;
   hn::Vec<Tag<T>> m0 = hn::LoadU(d, x + shape.tail), m1 = m0, m2 = m0, m3 = m0;
@@ -53,7 +38,7 @@ HWY_INLINE hn::Vec<Tag<T>> MaxOfRow(const RowShape<T>& shape, const T* x) {
 
 // Whether all logits are small enough for the vector code; NaN is not.
 template <typename T>
-HWY_INLINE bool AllSmall(const RowShape<T>& shape, const T* x) {
+HWY_INLINE bool AllSmall(const RowWalk<T>& shape, const T* x) {
   const Tag<T> d;
   const auto huge = hn::Set(d, kHugeLogit<T>);
   auto small = hn::Lt(hn::Abs(hn::LoadU(d, x + shape.tail)), huge);
@@ -75,7 +60,7 @@ class ExponentialPass {
       : x_(row.x), t_(row.t), classes_(row.classes), to_(exponentials), max_(max), exp_(D(), max) {}
 
   template <bool kStore>
-  HWY_INLINE void Run(const RowShape<T>& shape) {
+  HWY_INLINE void Run(const RowWalk<T>& shape) {
     const std::size_t lanes = shape.lanes;
     std::size_t i = 0;
     for (; i + kGroup * lanes <= shape.whole; i += kGroup * lanes) {
@@ -134,7 +119,7 @@ class ExponentialPass {
   }
 
   template <bool kStore>
-  HWY_INLINE void Tail(const RowShape<T>& shape, Sums& sums) {
+  HWY_INLINE void Tail(const RowWalk<T>& shape, Sums& sums) {
     const D d;
     const V v = hn::LoadU(d, x_ + shape.tail);
     const V e = exp_(d, v);
@@ -181,7 +166,7 @@ class GradientPass {
   HWY_INLINE GradientPass(const T* e, const T* t, T scale, T weight, T* gradient)
       : e_(e), t_(t), scale_(hn::Set(D(), scale)), weight_(hn::Set(D(), weight)), to_(gradient) {}
 
-  HWY_INLINE double Run(const RowShape<T>& shape) {
+  HWY_INLINE double Run(const RowWalk<T>& shape) {
     const D d;
     const std::size_t lanes = shape.lanes;
     // Read before the vectors that it overlaps are overwritten.
@@ -233,7 +218,7 @@ class GradientPass {
 
 template <typename T, bool kDense>
 HWY_INLINE ClassRowResult<T> Score(const ClassRow<T>& row) {
-  const RowShape<T> shape(row.classes);
+  const RowWalk<T> shape(row.classes);
   ClassRowResult<T> result;
   if constexpr (!kDense) result.usable = AllSmall(shape, row.x);
   ExponentialPass<T, kDense> pass(row, MaxOfRow(shape, row.x), row.gradient);

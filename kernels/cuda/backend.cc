@@ -96,7 +96,9 @@ class CudaBackend final : public Backend {
           absl::StrCat("prediction.shape: the cuda backend takes at most ", kMaxClasses,
                        " classes; was ", key.classes));
     }
-    return PlainCrossEntropyOnly(name(), key);
+    return CheckServed(
+        name(), key,
+        key.loss == Loss::kSigmoidCrossEntropy || key.loss == Loss::kSoftmaxCrossEntropy);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {

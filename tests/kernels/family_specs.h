@@ -28,7 +28,6 @@ inline std::vector<LossSpec> OneSpecEach() {
     LossSpec spec;
     spec.loss = loss;
     if (loss == Loss::kReverseKlDivergence) spec.epsilon = 1e-3f;
-    if (loss == Loss::kDistillation) spec.temperature = 2.0f;
     specs.push_back(spec);
   }
   return specs;
