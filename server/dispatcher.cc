@@ -24,7 +24,7 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
       ScoreNow(*owned);
     });
     if (taken) {
-      task.release();
+      (void)task.release();  // the worker has it
       return;
     }
   }

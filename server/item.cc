@@ -62,7 +62,7 @@ absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& conte
   absl::StatusOr<ItemPlan> plan = MakePlan(*shape, *spec);
   if (!plan.ok()) return plan.status();
   if (absl::Status s = context.backend->Supports(plan->key); !s.ok()) return s;
-  if (header.request_key().size() != 0 && header.request_key().size() != 16) {
+  if (!header.request_key().empty() && header.request_key().size() != 16) {
     return absl::InvalidArgumentError(
         absl::StrCat("item.request_key: must have 16 bytes; has ", header.request_key().size()));
   }
