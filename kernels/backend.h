@@ -5,32 +5,14 @@
 #include <string>
 #include <string_view>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "kernels/executor.h"
 #include "kernels/loss.h"
 #include "kernels/plan.h"
 #include "layout/fragments.h"
 
 namespace softloss {
-
-// Runs body(0) … body(n-1), in any order, perhaps on several threads, and returns when all are done.
-// Results never depend on which. Thread-safe.
-class Executor {
- public:
-  virtual ~Executor() = default;
-  virtual int concurrency() const = 0;
-  virtual void ParallelFor(std::int64_t n, absl::FunctionRef<void(std::int64_t)> body) = 0;
-};
-
-// The calling thread only.
-class InlineExecutor final : public Executor {
- public:
-  int concurrency() const override { return 1; }
-  void ParallelFor(std::int64_t n, absl::FunctionRef<void(std::int64_t)> body) override {
-    for (std::int64_t i = 0; i < n; ++i) body(i);
-  }
-};
 
 // What one leaf contributes, in fp64. Summed over an item by PairwiseSum (kernels/reduce.h).
 struct LeafSum {
