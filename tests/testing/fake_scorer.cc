@@ -192,8 +192,7 @@ v1::StreamResponse FakeStream::Score(const v1::StreamRequest& message) {
   if (item.rows_scored < plan.geometry.rows()) return reply;
 
   result->mutable_returned()->set_items(1);
-  const absl::StatusOr<ItemTotals> totals =
-      Finish(item.spec, plan, item.leaves, item.tally);
+  const absl::StatusOr<ItemTotals> totals = Finish(item.spec, plan, item.leaves, item.tally);
   if (!totals.ok()) {
     v1::ItemError* error = result->mutable_error();
     error->set_code(static_cast<int>(totals.status().code()));
