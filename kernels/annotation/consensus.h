@@ -11,7 +11,7 @@ namespace softloss::annotation {
 // The answer of every method. Items without votes are stated a method.
 struct Consensus {
   std::vector<double> posterior;  // [items, K], row-major; a row sums to 1
-  std::vector<double> skill;      // [annotators]; the method's own figure; NaN for one without votes
+  std::vector<double> skill;  // [annotators]; the method's own figure; NaN for one without votes
 };
 
 // [items] The likeliest class of each row of `posterior` [items, K]; the lowest of equals.

@@ -22,20 +22,22 @@
 namespace softloss::annotation {
 
 struct Crowdlab {
-  Consensus consensus;              // skill is annotator quality
-  std::vector<std::int32_t> label;  // [items] the posterior's likeliest class of the first round, ties
-                                    // as the majority vote
-  std::vector<double> quality;      // [items] posterior at label
-  std::vector<double> agreement;    // [items] mean of its votes q[label]; NaN without votes
+  Consensus consensus;  // skill is annotator quality
+  std::vector<std::int32_t>
+      label;                    // [items] the posterior's likeliest class of the first round, ties
+                                // as the majority vote
+  std::vector<double> quality;  // [items] posterior at label
+  std::vector<double> agreement;  // [items] mean of its votes q[label]; NaN without votes
   // [annotators], NaN (class −1) without votes. consensus.skill is
   // v·(mean posterior at own votes Σ_k q_k·posterior_k) + (1 − v)·(mean q[label] over items with ≥ 2
   // votes), v = w_M/(w_M + Σ w_r·(mean votes an item)/annotators); the first term alone for one who
   // shares no item.
   std::vector<double> agreement_with_consensus;  // mean of q[label] over all his items
-  std::vector<std::int32_t> worst_class;  // of his votes' classes, the least in agreement with label;
-                                          // ties: more votes, higher quality, lower class
-  std::vector<double> weight;             // w_r; of those who share no item, by the mean A_r
-  double model_weight = 0;                // w_M; 0 without predictions
+  std::vector<std::int32_t>
+      worst_class;             // of his votes' classes, the least in agreement with label;
+                               // ties: more votes, higher quality, lower class
+  std::vector<double> weight;  // w_r; of those who share no item, by the mean A_r
+  double model_weight = 0;     // w_M; 0 without predictions
 };
 
 // The majority vote behind it breaks ties by the prediction, then the class with fewer votes, then

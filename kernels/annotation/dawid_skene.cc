@@ -1,0 +1,253 @@
+#include "kernels/annotation/dawid_skene.h"
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/annotation/distributions.h"
+#include "kernels/annotation/majority.h"
+#include "kernels/annotation/vote_em.h"
+
+namespace softloss::annotation {
+namespace {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+
+absl::Status CheckModel(const DawidSkeneModel& model, const Votes& votes) {
+  if (model.num_classes != votes.num_classes()) {
+    return absl::InvalidArgumentError(absl::StrCat("model.num_classes: must be that of the votes, ",
+                                                   votes.num_classes(), "; was ",
+                                                   model.num_classes));
+  }
+  if (model.num_states < 2 || model.prior.size() != static_cast<std::size_t>(model.num_states)) {
+    return absl::InvalidArgumentError(absl::StrCat("model.prior: must have a value a state (",
+                                                   model.num_states, ", at least 2); has ",
+                                                   model.prior.size()));
+  }
+  const std::size_t matrix = model.prior.size() * model.num_classes;
+  if (model.confusion.size() % matrix != 0 ||
+      model.confusion.size() / matrix > static_cast<std::size_t>(votes.num_annotators())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.confusion: must be [annotators, ", model.num_states, ", ",
+                     model.num_classes, "] of at most the votes' ", votes.num_annotators(),
+                     " annotators; has ", model.confusion.size(), " values"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const DawidSkeneOptions& options) {
+  for (const auto& [name, value] :
+       {std::pair{"tolerance", options.tolerance}, std::pair{"smoothing", options.smoothing},
+        std::pair{"prior_smoothing", options.prior_smoothing}}) {
+    if (!(value >= 0) || std::isinf(value)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": must be finite and not negative; was ", value));
+    }
+  }
+  if (options.max_iterations < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_iterations: must not be negative; was ", options.max_iterations));
+  }
+  return absl::OkStatus();
+}
+
+bool Knows(const DawidSkeneModel& model, int annotator) {
+  const std::size_t first = std::size_t{1} * annotator * model.num_states * model.num_classes;
+  return first < model.confusion.size() && !std::isnan(model.confusion[first]);
+}
+
+LogModel ToLog(const DawidSkeneModel& model, int num_annotators) {
+  const int states = model.num_states, classes = model.num_classes;
+  LogModel log;
+  for (const double p : model.prior) log.prior.push_back(SafeLog(p));
+  log.vote.assign(std::size_t{1} * num_annotators * classes * states, 0.0);
+  for (int r = 0; r < num_annotators; ++r) {
+    if (!Knows(model, r)) continue;
+    const std::size_t first = std::size_t{1} * r * classes * states;
+    for (int s = 0; s < states; ++s) {
+      for (int k = 0; k < classes; ++k) {
+        log.vote[first + k * states + s] = SafeLog(model.confusion[first + s * classes + k]);
+      }
+    }
+  }
+  return log;
+}
+
+// The M step, and the model in both forms.
+class Maximizer {
+ public:
+  Maximizer(const Votes& votes, int states, const DawidSkeneOptions& options, Executor& executor)
+      : states_(states),
+        classes_(votes.num_classes()),
+        annotators_(votes.num_annotators()),
+        options_(options),
+        executor_(executor),
+        density_(annotators_) {
+    log_.prior.resize(states_);
+    log_.vote.resize(std::size_t{1} * annotators_ * classes_ * states_);
+  }
+
+  // Sets the logarithms; returns the log-density of the Dirichlet priors, but for constants.
+  double Maximize(const VoteSums& sums) {
+    executor_.ParallelFor(annotators_, [&](std::int64_t r) {
+      const double* const mass = sums.vote.data() + r * classes_ * states_;
+      double* const log = log_.vote.data() + r * classes_ * states_;
+      density_[r] = 0;
+      for (int s = 0; s < states_; ++s) {
+        const double total = Total(mass, s);
+        for (int k = 0; k < classes_; ++k) {
+          const double e = Cell(mass, s, k, total);
+          log[k * states_ + s] = SafeLog(e);
+          density_[r] += options_.smoothing * log[k * states_ + s];
+        }
+      }
+    });
+    double density = std::accumulate(density_.begin(), density_.end(), 0.0);
+    for (int s = 0; s < states_; ++s) {
+      log_.prior[s] = SafeLog(Prior(sums, s));
+      density += options_.prior_smoothing * log_.prior[s];
+    }
+    return density;
+  }
+
+  DawidSkeneModel Model(const VoteSums& sums) const {
+    DawidSkeneModel out = {.num_states = states_, .num_classes = classes_};
+    for (int s = 0; s < states_; ++s) out.prior.push_back(Prior(sums, s));
+    out.confusion.resize(log_.vote.size());
+    for (int r = 0; r < annotators_; ++r) {
+      const std::size_t first = std::size_t{1} * r * classes_ * states_;
+      const double* const mass = sums.vote.data() + first;
+      bool voted = false;
+      for (int c = 0; c < classes_ * states_; ++c) voted |= mass[c] > 0;
+      for (int s = 0; s < states_; ++s) {
+        const double total = Total(mass, s);
+        for (int k = 0; k < classes_; ++k) {
+          out.confusion[first + s * classes_ + k] = voted ? Cell(mass, s, k, total) : kUndefined;
+        }
+      }
+    }
+    return out;
+  }
+
+  const LogModel& log() const { return log_; }
+
+ private:
+  double Total(const double* mass, int s) const {
+    double total = 0;
+    for (int k = 0; k < classes_; ++k) total += mass[k * states_ + s] + options_.smoothing;
+    return total;
+  }
+  // Totals so small that quotients have lost their digits are a state never met.
+  double Cell(const double* mass, int s, int k, double total) const {
+    if (total < std::numeric_limits<double>::min()) return 1.0 / classes_;
+    return (mass[k * states_ + s] + options_.smoothing) / total;
+  }
+  double Prior(const VoteSums& sums, int s) const {
+    const double total = std::accumulate(sums.prior.begin(), sums.prior.end(), 0.0) +
+                         states_ * options_.prior_smoothing;
+    return total > 0 ? (sums.prior[s] + options_.prior_smoothing) / total : 1.0 / states_;
+  }
+
+  const int states_, classes_, annotators_;
+  const DawidSkeneOptions options_;
+  Executor& executor_;
+  LogModel log_;
+  std::vector<double> density_;  // [annotators]
+};
+
+std::vector<double> Skill(const VoteSums& sums, int annotators, int classes, int states) {
+  std::vector<double> skill(annotators, kUndefined);
+  if (states != classes) return skill;
+  const std::int64_t matrix = std::int64_t{classes} * classes;
+  for (int r = 0; r < annotators; ++r) {
+    double own = 0, all = 0;
+    for (std::int64_t c = 0; c < matrix; ++c) {
+      const double mass = sums.vote[r * matrix + c];
+      all += mass;
+      if (c % (classes + 1) == 0) own += mass;
+    }
+    if (all > 0) skill[r] = own / all;
+  }
+  return skill;
+}
+
+// The posterior of a model that may not know all annotators; items of none that it knows keep
+// what `posterior` has.
+void StartFromModel(const Votes& votes, const DawidSkeneModel& model, Executor& executor,
+                    std::vector<double>& posterior) {
+  const int states = model.num_states;
+  std::vector<double> known(posterior.size());
+  VoteSums unused;
+  VoteEm(votes, nullptr, states, executor)
+      .Step(ToLog(model, votes.num_annotators()), known, unused);
+  ForEachItem(votes, executor, [&](std::int64_t i) {
+    bool any = states != votes.num_classes();
+    for (std::int64_t v = votes.item_begin(i); v < votes.item_begin(i + 1) && !any; ++v) {
+      any = Knows(model, votes.annotator(v));
+    }
+    if (any) std::copy_n(known.begin() + i * states, states, posterior.begin() + i * states);
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<DawidSkene> FitDawidSkene(const Votes& votes, const Distributions* gold,
+                                         const DawidSkeneStart& start,
+                                         const DawidSkeneOptions& options, Executor& executor) {
+  if (auto s = CheckOptions(options); !s.ok()) return s;
+  const int classes = votes.num_classes();
+  const auto items = static_cast<std::size_t>(votes.num_items());
+  int states = classes;
+  if (start.model != nullptr) {
+    if (auto s = CheckModel(*start.model, votes); !s.ok()) return s;
+    states = start.model->num_states;
+  } else if (!start.posterior.empty() && items > 0) {
+    states = static_cast<int>(start.posterior.size() / items);
+    if (states < 2 || start.posterior.size() % items != 0) {
+      return absl::InvalidArgumentError(absl::StrCat("start.posterior: must be [items, S] of ",
+                                                     items, " items and 2 states or more; has ",
+                                                     start.posterior.size(), " values"));
+    }
+  }
+  if (auto s = CheckDistributions("gold", gold, votes.num_items(), states); !s.ok()) return s;
+
+  DawidSkene out;
+  std::vector<double>& posterior = out.consensus.posterior;
+  if (!start.posterior.empty() && start.model == nullptr) {
+    posterior.assign(start.posterior.begin(), start.posterior.end());
+  } else if (states == classes) {
+    posterior = MajorityVote(votes, {}, executor).posterior;
+  } else {
+    posterior.resize(items * states);
+  }
+  if (start.model != nullptr) StartFromModel(votes, *start.model, executor, posterior);
+
+  VoteEm em(votes, gold, states, executor);
+  VoteSums sums;
+  em.Sum(posterior, sums);
+  Maximizer maximizer(votes, states, options, executor);
+  const double density = maximizer.Maximize(sums);
+  EmTrace trace = IterateEm(em, maximizer.log(), density, posterior, sums, options.tolerance,
+                            options.max_iterations, [&] { return maximizer.Maximize(sums); });
+  out.log_likelihood = std::move(trace.log_likelihood);
+  out.converged = trace.converged;
+  out.model = maximizer.Model(sums);
+  out.consensus.skill = Skill(sums, votes.num_annotators(), classes, states);
+  return out;
+}
+
+absl::StatusOr<std::vector<double>> DawidSkenePosterior(const Votes& votes,
+                                                        const DawidSkeneModel& model,
+                                                        Executor& executor) {
+  if (auto s = CheckModel(model, votes); !s.ok()) return s;
+  std::vector<double> posterior(votes.num_items() * model.num_states);
+  VoteSums unused;
+  VoteEm(votes, nullptr, model.num_states, executor)
+      .Step(ToLog(model, votes.num_annotators()), posterior, unused);
+  return posterior;
+}
+
+}  // namespace softloss::annotation
