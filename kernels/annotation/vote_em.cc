@@ -16,6 +16,9 @@ int BlockCount(const Votes& votes, std::int64_t cells) {
       std::clamp<std::int64_t>(room / std::max<std::int64_t>(cells, 1), 1, kItemBlocks));
 }
 
+// What is less likely than this, beside the likeliest, is impossible: also what is so by kLeastLog.
+constexpr double kImpossibleLog = -650;
+
 // Σ ln x_i, by one logarithm of many factors x ≥ 1.
 class LogProduct {
  public:
@@ -89,7 +92,10 @@ void VoteEm::RunBlock(int block, const LogModel* model, double* posterior) {
       if (!gold) {
         const double highest = *std::max_element(score, score + states);
         double sum = 0;
-        for (int s = 0; s < states; ++s) sum += p[s] = std::exp(score[s] - highest);
+        for (int s = 0; s < states; ++s) {
+          const double below = score[s] - highest;
+          sum += p[s] = below > kImpossibleLog ? std::exp(below) : 0;
+        }
         for (int s = 0; s < states; ++s) p[s] /= sum;
         if (begin == end) continue;  // the prior itself: says nothing
         highest_sum += highest;

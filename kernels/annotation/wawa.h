@@ -8,8 +8,8 @@
 
 namespace softloss::annotation {
 
-// skill is MajorityVote's, and posterior is MajorityVote's with those skills as weights. An item on
-// which all skills are 0 keeps the plain mean of its votes; one without votes is uniform.
+// skill is MajorityVote's, and posterior is MajorityVote's with those skills as weights. An item
+// without votes is uniform.
 Consensus Wawa(const Votes& votes, Executor& executor);
 
 }  // namespace softloss::annotation
