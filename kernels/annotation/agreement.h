@@ -1,5 +1,4 @@
-// How far people agree: chance-corrected coefficients over all, the agreement of pairs of people,
-// and of single items.
+// How far people agree: chance-corrected coefficients over all, and the agreement on single items.
 //
 // An item counts when it is closed: all its votes at once. Items of fewer than two votes pair with
 // nothing, and are left out. Votes count alike, whatever their weight. Soft votes are taken as they
@@ -11,10 +10,9 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
+#include <optional>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
 #include "kernels/annotation/exact_sum.h"
 #include "kernels/annotation/votes.h"
@@ -93,12 +91,13 @@ class AgreementSums {
   // values is [K], the classes on an interval scale; empty is 0, 1, …, K−1.
   Agreement Finish(absl::Span<const double> values = {}) const;
 
-  int num_classes() const { return matrix_.num_classes(); }
+  int num_classes() const { return static_cast<int>(class_sum_.size()); }
   friend bool operator==(const AgreementSums&, const AgreementSums&) = default;
   template <typename Visitor>
   void VisitSums(Visitor&& visitor) {
-    matrix_.VisitSums(visitor);
     for (ExactSum* sum : {&squares_, &spread_, &item_agreement_, &pairs_}) visitor(*sum);
+    for (ExactSum& sum : class_sum_) visitor(sum);
+    if (matrix_.has_value()) matrix_->VisitSums(visitor);
   }
   template <typename Visitor>  // visitor(std::int64_t&)
   void VisitCounts(Visitor&& visitor) {
@@ -107,54 +106,13 @@ class AgreementSums {
   }
 
  private:
-  CoincidenceMatrix matrix_;
   std::int64_t items_ = 0, votes_ = 0;
-  ExactSum squares_;         // Σ ‖q‖²
-  ExactSum spread_;          // Σ_i Σ_{r≠s} ‖q_r − q_s‖²/(m − 1)
-  ExactSum item_agreement_;  // Σ_i ItemAgreement
-  ExactSum pairs_;           // Σ_i Σ_{r≠s} q_r·q_s/(m − 1)
-};
-
-// The agreement of two people on the items they share.
-struct PairFigure {
-  std::int32_t a = 0, b = 0;  // a < b
-  std::int64_t items = 0;     // that both voted on
-  double agreement;           // mean q_a·q_b: of hard votes, the share of equal ones
-  // (agreement − e)/(1 − e), e = Σ_c p_ac p_bc, p the shares of classes in the votes of each on
-  // shared items. NaN where e is 1, or no marginals are kept.
-  double cohen_kappa;
-};
-
-// Only pairs that share an item take memory: 24 bytes and, with marginals, 32·K more.
-class PairAgreement {
- public:
-  explicit PairAgreement(int num_classes, bool marginals = true);
-  // The model's row, if given, [K], is one more voter: number votes.num_annotators().
-  void AddItem(const Votes& votes, std::int64_t item, absl::Span<const double> model = {});
-  // Of as many classes, of the same numbers for the same people, and marginals in both or neither.
-  PairAgreement& operator+=(const PairAgreement& other);
-
-  std::vector<PairFigure> Pairs() const;  // by a, then b
-  // One κ of all pairs, (Σ n(po − pe))/(Σ n(1 − pe)), n a pair's items (de Vries et al. 2008):
-  // Cohen's where there is one pair, and not upset by pairs of few items. NaN without marginals.
-  double PooledKappa() const;
-
- private:
-  struct Pair {
-    std::int64_t items = 0;
-    ExactSum agreement;
-  };
-  void AddPair(std::int32_t a, absl::Span<const double> q_a, std::int32_t b,
-               absl::Span<const double> q_b);
-  std::size_t Slot(std::int32_t a, std::int32_t b);
-  double ChanceAgreement(std::size_t slot) const;
-  std::vector<std::pair<std::uint64_t, std::size_t>> Sorted() const;
-
-  int num_classes_;
-  bool marginals_;
-  absl::flat_hash_map<std::uint64_t, std::size_t> slot_;  // (a, b) to a place in the following
-  std::vector<Pair> pair_;
-  std::vector<ExactSum> class_sum_;  // [pairs, 2, K]: Σ q_a, Σ q_b
+  ExactSum squares_;                 // Σ ‖q‖²
+  ExactSum spread_;                  // Σ_i Σ_{r≠s} ‖q_r − q_s‖²/(m − 1)
+  ExactSum item_agreement_;          // Σ_i ItemAgreement
+  ExactSum pairs_;                   // Σ_i Σ_{r≠s} q_r·q_s/(m − 1)
+  std::vector<ExactSum> class_sum_;  // [K] Σ q
+  std::optional<CoincidenceMatrix> matrix_;
 };
 
 }  // namespace softloss::annotation

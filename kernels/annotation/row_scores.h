@@ -22,8 +22,8 @@ double NormalizedMargin(Row q, Row p);
 double NormalizedMargin(std::int32_t label, Row p);
 
 // With h = (H(P)/ln K) / max(Σ q_k P_k, 1e-6): ln(1 + h)/max(h, 1e-6), in [0, 1]. As everywhere in
-// this file a low score is a doubtful label; the score of a model that is certain is its h → 0
-// limit's floor, 0 (as the formula has it).
+// this file a low score is a doubtful label, but note the floor: as h → 0, of a model that is wholly
+// certain, the score is 0 too.
 double ConfidenceWeightedEntropy(Row q, Row p);
 double ConfidenceWeightedEntropy(std::int32_t label, Row p);
 
