@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -53,6 +54,31 @@ inline void ForEachItem(const Votes& votes, Executor& executor,
     const int block = static_cast<int>(b);
     for (std::int64_t i = blocks.begin(block); i < blocks.end(block); ++i) body(i);
   });
+}
+
+// As many blocks as sums of `cells` numbers may be kept for: together no more than a number a vote (or
+// 8 MiB), so that memory stays linear in the votes however many the annotators and classes.
+inline int BlocksForSums(const Votes& votes, std::int64_t cells) {
+  const std::int64_t room = std::max<std::int64_t>(votes.size(), 1 << 20);
+  return static_cast<int>(
+      std::clamp<std::int64_t>(room / std::max<std::int64_t>(cells, 1), 1, kItemBlocks));
+}
+
+// [cells] Sums over all items: add(item, sums) adds what an item contributes.
+inline std::vector<double> SumOverItems(const Votes& votes, Executor& executor, std::int64_t cells,
+                                        absl::FunctionRef<void(std::int64_t, double*)> add) {
+  const ItemBlocks blocks(votes, BlocksForSums(votes, cells));
+  std::vector<std::vector<double>> partial(blocks.size());
+  executor.ParallelFor(blocks.size(), [&](std::int64_t b) {
+    const int block = static_cast<int>(b);
+    partial[b].assign(cells, 0.0);
+    for (std::int64_t i = blocks.begin(block); i < blocks.end(block); ++i)
+      add(i, partial[b].data());
+  });
+  for (int b = 1; b < blocks.size(); ++b) {
+    for (std::int64_t c = 0; c < cells; ++c) partial[0][c] += partial[b][c];
+  }
+  return std::move(partial[0]);
 }
 
 }  // namespace softloss::annotation

@@ -1,7 +1,5 @@
 #include "kernels/annotation/majority.h"
 
-#include <limits>
-
 #include "kernels/annotation/item_blocks.h"
 
 namespace softloss::annotation {
@@ -41,17 +39,18 @@ Consensus MajorityVote(const Votes& votes, absl::Span<const double> annotator_we
   });
 
   const std::vector<std::int32_t> label = LikeliestClasses(out.posterior, classes);
-  std::vector<double> weight(votes.num_annotators());
-  out.skill.assign(votes.num_annotators(), 0.0);
-  for (std::int64_t i = 0; i < votes.num_items(); ++i) {
-    for (std::int64_t v = votes.item_begin(i); v < votes.item_begin(i + 1); ++v) {
-      out.skill[votes.annotator(v)] += votes.weight(v) * votes.probability(v, label[i]);
-      weight[votes.annotator(v)] += votes.weight(v);
-    }
-  }
-  for (std::size_t r = 0; r < weight.size(); ++r) {
-    out.skill[r] =
-        weight[r] > 0 ? out.skill[r] / weight[r] : std::numeric_limits<double>::quiet_NaN();
+  // An annotator: Σ w·q[label], Σ w.
+  const std::vector<double> sums =
+      SumOverItems(votes, executor, 2 * std::int64_t{votes.num_annotators()},
+                   [&](std::int64_t i, double* cells) {
+                     for (std::int64_t v = votes.item_begin(i); v < votes.item_begin(i + 1); ++v) {
+                       double* const own = cells + 2 * std::int64_t{votes.annotator(v)};
+                       own[0] += votes.weight(v) * votes.probability(v, label[i]);
+                       own[1] += votes.weight(v);
+                     }
+                   });
+  for (int r = 0; r < votes.num_annotators(); ++r) {
+    out.skill.push_back(sums[2 * r] / sums[2 * r + 1]);  // 0 / 0 is NaN: no votes
   }
   return out;
 }

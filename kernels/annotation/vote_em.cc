@@ -8,14 +8,6 @@
 namespace softloss::annotation {
 namespace {
 
-// Blocks have sums of their own, and those of all blocks together are no larger than a number a vote
-// (or 8 MiB): memory stays linear in the votes, however many the annotators and classes.
-int BlockCount(const Votes& votes, std::int64_t cells) {
-  const std::int64_t room = std::max<std::int64_t>(votes.size(), 1 << 20);
-  return static_cast<int>(
-      std::clamp<std::int64_t>(room / std::max<std::int64_t>(cells, 1), 1, kItemBlocks));
-}
-
 // What is less likely than this, beside the likeliest, is impossible: also what is so by kLeastLog.
 constexpr double kImpossibleLog = -650;
 
@@ -47,7 +39,7 @@ VoteEm::VoteEm(const Votes& votes, const Distributions* gold, int num_states, Ex
       states_(num_states),
       cells_(std::int64_t{votes.num_annotators()} * votes.num_classes() * num_states),
       executor_(executor),
-      blocks_(votes, BlockCount(votes, cells_)),
+      blocks_(votes, BlocksForSums(votes, cells_)),
       partial_(blocks_.size()) {}
 
 template <int kStates, bool kGiven>
