@@ -82,7 +82,7 @@ struct NoiseEstimates {
   std::vector<double> joint;        // [K, K] shares of all
   std::vector<double> label_noise;  // [K] share of the items so labelled that are of other classes
   std::vector<double> inverse_noise;  // [K] share of the items of the class labelled otherwise
-  double health;                      // share that is labelled right
+  double right;                       // share of the joint on its diagonal
 };
 NoiseEstimates EstimateNoise(absl::Span<const double> joint_counts, int num_classes);
 
