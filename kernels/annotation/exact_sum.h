@@ -121,6 +121,14 @@ struct WeightedMean {
     return weight.value() * weight.value() / weight_squares.value();
   }
   friend bool operator==(const WeightedMean&, const WeightedMean&) = default;
+  template <typename Visitor>  // visitor(ExactSum&), in a fixed order: for state files
+  void VisitSums(Visitor&& visitor) {
+    for (ExactSum* sum : {&weight, &weighted, &weight_squares}) visitor(*sum);
+  }
+  template <typename Visitor>  // visitor(std::int64_t&)
+  void VisitCounts(Visitor&& visitor) {
+    visitor(count);
+  }
 };
 
 }  // namespace softloss::annotation

@@ -124,6 +124,34 @@ std::vector<PairFigure> PairAgreement::Pairs() const {
   return figures;
 }
 
+std::vector<PairAgreement::PairSums> PairAgreement::Sums() const {
+  std::vector<PairSums> all;
+  all.reserve(pair_.size());
+  for (const auto& [key, slot] : Sorted()) {
+    PairSums& pair = all.emplace_back();
+    pair.a = static_cast<std::int32_t>(key >> 32);
+    pair.b = static_cast<std::int32_t>(key & 0xFFFFFFFFu);
+    pair.items = pair_[slot].items;
+    pair.sums.push_back(pair_[slot].agreement);
+    if (!marginals_) continue;
+    const auto begin = class_sum_.begin() + static_cast<std::ptrdiff_t>(2 * slot * num_classes_);
+    pair.sums.insert(pair.sums.end(), begin, begin + 2 * num_classes_);
+  }
+  return all;
+}
+
+void PairAgreement::AddSums(const PairSums& pair) {
+  const bool swapped = pair.a > pair.b;
+  const std::size_t slot = Slot(swapped ? Key(pair.b, pair.a) : Key(pair.a, pair.b));
+  pair_[slot].items += pair.items;
+  pair_[slot].agreement += pair.sums[0];
+  if (!marginals_) return;
+  for (int side = 0; side < 2; ++side) {
+    const absl::Span<ExactSum> to = ClassSums(slot, swapped ? 1 - side : side);
+    for (int k = 0; k < num_classes_; ++k) to[k] += pair.sums[1 + side * num_classes_ + k];
+  }
+}
+
 double PairAgreement::PooledKappa() const {
   // In the order of the pairs, so that the bits do not depend on how they came.
   double gained = 0, possible = 0;

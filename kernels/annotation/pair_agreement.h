@@ -36,6 +36,18 @@ class PairAgreement {
   // Cohen's where there is one pair, and not upset by pairs of few items. NaN without marginals.
   double PooledKappa() const;
 
+  // As sums, for state files: of each pair, by a, then b, what AddSums adds again. sums is [1 + 2·K]
+  // with marginals, else [1]: Σ q_a·q_b, then Σ q_a, then Σ q_b.
+  struct PairSums {
+    std::int32_t a, b;
+    std::int64_t items;
+    std::vector<ExactSum> sums;
+  };
+  std::vector<PairSums> Sums() const;
+  // a and b in either order, but not equal; sums of the size of this.
+  void AddSums(const PairSums& pair);
+  std::size_t sums_per_pair() const { return marginals_ ? 1 + 2 * num_classes_ : 1; }
+
  private:
   struct Pair {
     std::int64_t items = 0;
