@@ -59,56 +59,62 @@ bool Knows(const DawidSkeneModel& model, int annotator) {
   return first < model.confusion.size() && !std::isnan(model.confusion[first]);
 }
 
-LogModel ToLog(const DawidSkeneModel& model, int num_annotators) {
+// Probabilities of 1 for annotators that the model does not know: they say nothing.
+VoteModel ToVoteModel(const DawidSkeneModel& model, int num_annotators, bool logs) {
   const int states = model.num_states, classes = model.num_classes;
-  LogModel log;
-  for (const double p : model.prior) log.prior.push_back(SafeLog(p));
-  log.vote.assign(std::size_t{1} * num_annotators * classes * states, 0.0);
+  VoteModel out = {.prior = model.prior};
+  out.vote.assign(std::size_t{1} * num_annotators * classes * states, 1.0);
   for (int r = 0; r < num_annotators; ++r) {
     if (!Knows(model, r)) continue;
     const std::size_t first = std::size_t{1} * r * classes * states;
     for (int s = 0; s < states; ++s) {
       for (int k = 0; k < classes; ++k) {
-        log.vote[first + k * states + s] = SafeLog(model.confusion[first + s * classes + k]);
+        out.vote[first + k * states + s] = model.confusion[first + s * classes + k];
       }
     }
   }
-  return log;
+  for (std::size_t c = 0; logs && c < out.vote.size(); ++c) {
+    out.log_vote.push_back(SafeLog(out.vote[c]));
+  }
+  return out;
 }
 
-// The M step, and the model in both forms.
+// The M step.
 class Maximizer {
  public:
-  Maximizer(const Votes& votes, int states, const DawidSkeneOptions& options, Executor& executor)
+  Maximizer(const Votes& votes, int states, const DawidSkeneOptions& options, bool logs,
+            Executor& executor)
       : states_(states),
         classes_(votes.num_classes()),
         annotators_(votes.num_annotators()),
         options_(options),
         executor_(executor),
         density_(annotators_) {
-    log_.prior.resize(states_);
-    log_.vote.resize(std::size_t{1} * annotators_ * classes_ * states_);
+    model_.prior.resize(states_);
+    model_.vote.resize(std::size_t{1} * annotators_ * classes_ * states_);
+    if (logs) model_.log_vote.resize(model_.vote.size());
   }
 
-  // Sets the logarithms; returns the log-density of the Dirichlet priors, but for constants.
+  // Sets the model; returns the log-density of the Dirichlet priors there, but for constants.
   double Maximize(const VoteSums& sums) {
     executor_.ParallelFor(annotators_, [&](std::int64_t r) {
-      const double* const mass = sums.vote.data() + r * classes_ * states_;
-      double* const log = log_.vote.data() + r * classes_ * states_;
+      const std::int64_t first = r * classes_ * states_;
+      const double* const mass = sums.vote.data() + first;
       density_[r] = 0;
       for (int s = 0; s < states_; ++s) {
         const double total = Total(mass, s);
         for (int k = 0; k < classes_; ++k) {
-          const double e = Cell(mass, s, k, total);
-          log[k * states_ + s] = SafeLog(e);
-          density_[r] += options_.smoothing * log[k * states_ + s];
+          const std::int64_t cell = first + k * states_ + s;
+          model_.vote[cell] = Cell(mass, s, k, total);
+          if (!model_.log_vote.empty()) model_.log_vote[cell] = SafeLog(model_.vote[cell]);
+          if (options_.smoothing > 0) density_[r] += SafeLog(model_.vote[cell]);
         }
       }
     });
-    double density = std::accumulate(density_.begin(), density_.end(), 0.0);
+    double density = options_.smoothing * std::accumulate(density_.begin(), density_.end(), 0.0);
     for (int s = 0; s < states_; ++s) {
-      log_.prior[s] = SafeLog(Prior(sums, s));
-      density += options_.prior_smoothing * log_.prior[s];
+      model_.prior[s] = Prior(sums, s);
+      density += options_.prior_smoothing * SafeLog(model_.prior[s]);
     }
     return density;
   }
@@ -116,7 +122,7 @@ class Maximizer {
   DawidSkeneModel Model(const VoteSums& sums) const {
     DawidSkeneModel out = {.num_states = states_, .num_classes = classes_};
     for (int s = 0; s < states_; ++s) out.prior.push_back(Prior(sums, s));
-    out.confusion.resize(log_.vote.size());
+    out.confusion.resize(model_.vote.size());
     for (int r = 0; r < annotators_; ++r) {
       const std::size_t first = std::size_t{1} * r * classes_ * states_;
       const double* const mass = sums.vote.data() + first;
@@ -132,7 +138,7 @@ class Maximizer {
     return out;
   }
 
-  const LogModel& log() const { return log_; }
+  const VoteModel& model() const { return model_; }
 
  private:
   double Total(const double* mass, int s) const {
@@ -154,7 +160,7 @@ class Maximizer {
   const int states_, classes_, annotators_;
   const DawidSkeneOptions options_;
   Executor& executor_;
-  LogModel log_;
+  VoteModel model_;
   std::vector<double> density_;  // [annotators]
 };
 
@@ -181,8 +187,8 @@ void StartFromModel(const Votes& votes, const DawidSkeneModel& model, Executor& 
   const int states = model.num_states;
   std::vector<double> known(posterior.size());
   VoteSums unused;
-  VoteEm(votes, nullptr, states, executor)
-      .Step(ToLog(model, votes.num_annotators()), known, unused);
+  VoteEm em(votes, nullptr, states, executor);
+  em.Step(ToVoteModel(model, votes.num_annotators(), em.NeedsLogs()), known, unused);
   ForEachItem(votes, executor, [&](std::int64_t i) {
     bool any = states != votes.num_classes();
     for (std::int64_t v = votes.item_begin(i); v < votes.item_begin(i + 1) && !any; ++v) {
@@ -228,9 +234,9 @@ absl::StatusOr<DawidSkene> FitDawidSkene(const Votes& votes, const Distributions
   VoteEm em(votes, gold, states, executor);
   VoteSums sums;
   em.Sum(posterior, sums);
-  Maximizer maximizer(votes, states, options, executor);
+  Maximizer maximizer(votes, states, options, em.NeedsLogs(), executor);
   const double density = maximizer.Maximize(sums);
-  EmTrace trace = IterateEm(em, maximizer.log(), density, posterior, sums, options.tolerance,
+  EmTrace trace = IterateEm(em, maximizer.model(), density, posterior, sums, options.tolerance,
                             options.max_iterations, [&] { return maximizer.Maximize(sums); });
   out.log_likelihood = std::move(trace.log_likelihood);
   out.converged = trace.converged;
@@ -245,8 +251,8 @@ absl::StatusOr<std::vector<double>> DawidSkenePosterior(const Votes& votes,
   if (auto s = CheckModel(model, votes); !s.ok()) return s;
   std::vector<double> posterior(votes.num_items() * model.num_states);
   VoteSums unused;
-  VoteEm(votes, nullptr, model.num_states, executor)
-      .Step(ToLog(model, votes.num_annotators()), posterior, unused);
+  VoteEm em(votes, nullptr, model.num_states, executor);
+  em.Step(ToVoteModel(model, votes.num_annotators(), em.NeedsLogs()), posterior, unused);
   return posterior;
 }
 

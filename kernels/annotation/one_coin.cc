@@ -17,22 +17,20 @@ namespace {
 
 constexpr double kLeastSkill = 1e-10;
 
-// s_r and π by the sums, and their logarithms: a confusion matrix of two different values.
+// s_r and π by the sums; as a confusion matrix, of two different values.
 class Maximizer {
  public:
-  explicit Maximizer(const Votes& votes)
-      : classes_(votes.num_classes()),
-        skill(votes.num_annotators()),
-        prior(classes_, 1.0 / classes_) {
-    log.prior.resize(classes_);
-    log.vote.resize(skill.size() * classes_ * classes_);
+  Maximizer(const Votes& votes, bool logs)
+      : classes_(votes.num_classes()), skill(votes.num_annotators()) {
+    model.prior.assign(classes_, 1.0 / classes_);
+    model.vote.resize(skill.size() * classes_ * classes_);
+    if (logs) model.log_vote.resize(model.vote.size());
   }
 
   double Maximize(const VoteSums& sums) {
     const double items = std::accumulate(sums.prior.begin(), sums.prior.end(), 0.0);
     for (int k = 0; k < classes_; ++k) {
-      if (items > 0) prior[k] = sums.prior[k] / items;
-      log.prior[k] = SafeLog(prior[k]);
+      if (items > 0) model.prior[k] = sums.prior[k] / items;
     }
     const std::size_t matrix = std::size_t{1} * classes_ * classes_;
     for (std::size_t r = 0; r < skill.size(); ++r) {
@@ -41,12 +39,13 @@ class Maximizer {
       for (std::size_t c = 0; c < matrix; ++c) all += mass[c];
       for (int k = 0; k < classes_; ++k) own += mass[k * (classes_ + 1)];
       skill[r] = all > 0 ? own / all : std::numeric_limits<double>::quiet_NaN();
-      if (all == 0) continue;  // no vote will look its logarithms up
-      const double s = std::clamp(skill[r], kLeastSkill, 1 - kLeastSkill);
-      const double right = std::log(s), wrong = std::log((1 - s) / (classes_ - 1));
-      double* const row = log.vote.data() + r * matrix;
-      std::fill(row, row + matrix, wrong);
-      for (int k = 0; k < classes_; ++k) row[k * (classes_ + 1)] = right;
+      const double s = std::clamp(all > 0 ? skill[r] : 0.5, kLeastSkill, 1 - kLeastSkill);
+      const double right = s, wrong = (1 - s) / (classes_ - 1);
+      for (std::size_t c = 0; c < matrix; ++c) {
+        const double e = c % (classes_ + 1) == 0 ? right : wrong;
+        model.vote[r * matrix + c] = e;
+        if (!model.log_vote.empty()) model.log_vote[r * matrix + c] = std::log(e);
+      }
     }
     return 0;
   }
@@ -55,8 +54,8 @@ class Maximizer {
   const int classes_;
 
  public:
-  std::vector<double> skill, prior;
-  LogModel log;
+  std::vector<double> skill;
+  VoteModel model;
 };
 
 }  // namespace
@@ -75,12 +74,13 @@ absl::StatusOr<OneCoin> FitOneCoin(const Votes& votes, const Distributions* gold
   VoteEm em(votes, gold, classes, executor);
   VoteSums sums;
   em.Sum(out.consensus.posterior, sums);
-  Maximizer maximizer(votes);
+  Maximizer maximizer(votes, em.NeedsLogs());
   maximizer.Maximize(sums);
-  EmTrace trace = IterateEm(em, maximizer.log, 0, out.consensus.posterior, sums, options.tolerance,
-                            options.max_iterations, [&] { return maximizer.Maximize(sums); });
+  EmTrace trace =
+      IterateEm(em, maximizer.model, 0, out.consensus.posterior, sums, options.tolerance,
+                options.max_iterations, [&] { return maximizer.Maximize(sums); });
   out.consensus.skill = std::move(maximizer.skill);
-  out.prior = std::move(maximizer.prior);
+  out.prior = std::move(maximizer.model.prior);
   out.log_likelihood = std::move(trace.log_likelihood);
   out.converged = trace.converged;
   return out;

@@ -11,14 +11,17 @@
 
 namespace softloss::annotation {
 
-// Logarithms of probabilities below are this at least: probabilities of 0 stay finite and sure.
+// Logarithms of probabilities are this at least, so that what is impossible stays finite: where all
+// states are, the one against which least speaks is left.
 inline constexpr double kLeastLog = -700;
 double SafeLog(double probability);
 
-// A model as the pass reads it: the S log-probabilities of a vote lie side by side.
-struct LogModel {
+// A model as the pass reads it: the S probabilities of a vote lie side by side.
+struct VoteModel {
   std::vector<double> prior;  // [S]
-  std::vector<double> vote;   // [annotators, K, S] ln e_r[s, k]
+  std::vector<double> vote;   // [annotators, K, S] e_r[s, k]
+  // [annotators, K, S] ln e_r[s, k]; only where the pass NeedsLogs().
+  std::vector<double> log_vote;
 };
 
 struct VoteSums {
@@ -32,16 +35,16 @@ class VoteEm {
   // Refers to votes, gold (may be null; [items, S], checked) and the executor.
   VoteEm(const Votes& votes, const Distributions* gold, int num_states, Executor& executor);
 
+  // Whether votes are raised to powers, or have known answers.
+  bool NeedsLogs() const { return votes_.soft() || votes_.weighted() || gold_ != nullptr; }
+
   // E step: sets `posterior` [items, S] and the sums over it.
-  void Step(const LogModel& model, std::vector<double>& posterior, VoteSums& sums);
+  void Step(const VoteModel& model, std::vector<double>& posterior, VoteSums& sums);
   // The sums over a posterior that is given; items with gold are set to it.
   void Sum(std::vector<double>& posterior, VoteSums& sums);
 
  private:
-  template <int kStates, bool kGiven>
-  void RunBlock(int block, const LogModel* model, double* posterior);
-  template <bool kGiven>
-  void Run(const LogModel* model, std::vector<double>& posterior, VoteSums& sums);
+  void Run(const VoteModel* model, std::vector<double>& posterior, VoteSums& sums);
 
   const Votes& votes_;
   const Distributions* const gold_;
@@ -60,7 +63,7 @@ struct EmTrace {
 // Iterations of E step and M step from `model` on, until the likelihood rises by no more than
 // tolerance·|L| (if tolerance is not 0) or max_iterations ran. `log_density` is that of the prior
 // at `model`; `maximize` sets `model` by `sums`, and returns the density there.
-EmTrace IterateEm(VoteEm& em, const LogModel& model, double log_density,
+EmTrace IterateEm(VoteEm& em, const VoteModel& model, double log_density,
                   std::vector<double>& posterior, VoteSums& sums, double tolerance,
                   int max_iterations, absl::FunctionRef<double()> maximize);
 

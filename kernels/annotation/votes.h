@@ -59,6 +59,7 @@ class Votes {
     return soft() ? probability_[vote * num_classes_ + k] : (label_[vote] == k ? 1.0 : 0.0);
   }
   double weight(std::int64_t vote) const { return weight_.empty() ? 1.0 : weight_[vote]; }
+  bool weighted() const { return !weight_.empty(); }
   bool has_time() const { return !time_.empty(); }
   double time(std::int64_t vote) const { return time_[vote]; }
   // The row of the columns given to Create that this vote was.
