@@ -1,4 +1,4 @@
-"""The command: ``softloss --version``, ``softloss capabilities ADDRESS``."""
+"""The command: ``softloss --version``, ``capabilities ADDRESS``, ``quality INPUT…``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sys
 
 import softloss
+from softloss.quality import _cli as quality
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +18,13 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     ask = commands.add_parser("capabilities", help="what a server is able to do, as JSON")
     ask.add_argument("address", help="a gRPC target: localhost:7070, unix:/run/softloss.sock")
+    ask.set_defaults(run=_capabilities)
+    quality.add_command(commands)
     args = parser.parse_args(argv)
+    return int(args.run(args))
+
+
+def _capabilities(args: argparse.Namespace) -> int:
     try:
         with softloss.Client(args.address) as client:
             print(json.dumps(dataclasses.asdict(client.capabilities()), indent=2))

@@ -1,0 +1,30 @@
+"""Annotation quality: how good are these labels, by annotator, item, class and pixel.
+
+>>> from softloss.quality import read_votes
+>>> table = read_votes({"item": [1, 1, 2, 2], "annotator": list("abab"), "label": list("xxxy")})
+>>> len(table), table.classes
+(4, ['x', 'y'])
+"""
+
+from ._masks import MaskTable, decode_rle, read_masks
+from ._native import AnalysisOptions
+from ._pixels import PixelQuality, analyze_masks
+from ._quality import Quality, analyze
+from ._reader import read_votes
+from ._votes import BadRow, InputError, Source, VoteTable
+
+__all__ = [
+    "AnalysisOptions",
+    "BadRow",
+    "InputError",
+    "MaskTable",
+    "PixelQuality",
+    "Quality",
+    "Source",
+    "VoteTable",
+    "analyze",
+    "analyze_masks",
+    "decode_rle",
+    "read_masks",
+    "read_votes",
+]

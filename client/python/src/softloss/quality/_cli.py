@@ -1,0 +1,234 @@
+"""``softloss quality``: analyse votes from files, write reports, and fail a pipeline that must."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._errors import SoftlossError
+from ._limits import AGREEMENT_METRICS, ANNOTATOR_METRICS
+from ._native import AnalysisOptions
+from ._quality import Quality, analyze
+from ._reader import read_votes
+from ._votes import InputError
+
+#: Exit statuses: all is well; the input or its use is wrong; (2 is argparse's: the command line is
+#: wrong;) an alert was raised or a limit not reached.
+OK, WRONG_INPUT, ALERTED = 0, 1, 3
+
+_EPILOG = f"""\
+inputs: CSV (.csv, .tsv, .txt, also .gz), Parquet, npz, Label Studio JSON exports; a row is a vote
+
+exit status: 0 all is well; 1 wrong input; 2 wrong command line; 3 an alert, or a limit not reached
+
+figures of --fail-under: {", ".join(AGREEMENT_METRICS)}; and of annotators, where the whole interval
+must be under the limit: {", ".join(ANNOTATOR_METRICS)}
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add ``quality`` to the subcommands of an argument parser."""
+    parser = commands.add_parser(
+        "quality",
+        help="how good annotators' labels are",
+        description="Analyse votes: how good are these labels, by annotator, item, class, pixel.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", nargs="+", metavar="INPUT", help="votes")
+    parser.add_argument("--predictions", metavar="FILE", help="a model's: npy, npz, CSV, Parquet")
+    parser.add_argument("--gold", metavar="FILE", help="known answers: a table of item and label")
+    parser.add_argument(
+        "--masks", metavar="FILE", action="append", default=[],
+        help="readers' masks: npy, npz, COCO JSON; several COCO files are one a reader",
+    )  # fmt: skip
+    parser.add_argument(
+        "--columns", metavar="ROLE=NAME", action="append", default=[], type=_pair,
+        help="the column of item, annotator, label, probabilities (A,B,…), weight or time",
+    )  # fmt: skip
+    parser.add_argument("--classes", metavar="A,B,…", help="the classes in order")
+    parser.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave malformed rows out, and say so"
+    )
+    parser.add_argument("--report", metavar="FILE.html", help="write the report")
+    parser.add_argument("--title", help="the report's title")
+    parser.add_argument("--item-url", metavar="URL", help="where an item is, with {item}")
+    parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--worklist", metavar="FILE.csv", help="write what to label again")
+    parser.add_argument(
+        "--consensus", metavar="FILE", help="write soft labels: .safetensors or .parquet"
+    )
+    parser.add_argument(
+        "--fail-under", metavar="FIGURE=VALUE", action="append", default=[], type=_limit,
+        help="exit with 3 where a figure is under a value",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-alerts", action="store_true", help="exit with 0 although there are alerts"
+    )
+    _add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    defaults = AnalysisOptions()
+    group = parser.add_argument_group("analysis and alerts")
+    group.add_argument(
+        "--method", default=defaults.method,
+        choices=("auto", "crowdlab", "dawid_skene", "one_coin", "wawa", "majority"),
+        help="the consensus; auto: crowdlab with predictions, otherwise dawid_skene",
+    )  # fmt: skip
+    for name, words in (
+        ("min_agreement", "alert: agreement with its whole interval under this"),
+        ("min_votes", "no alert for annotators with fewer"),
+        ("spammer_score", "alert: a score under this"),
+        ("collapse_share", "alert: more votes than this share in one class, and …"),
+        ("collapse_excess", "… so much more than the consensus has"),
+    ):
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=getattr(defaults, name),
+            metavar="X", help=f"{words} (default %(default)s)",
+        )  # fmt: skip
+    for name, words in (
+        ("bootstrap_replicates", "for intervals of means"),
+        ("worklist_items", "at most"),
+        ("drift_windows", "of time, at most"),
+        ("threads", "0: one a core"),
+    ):
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=getattr(defaults, name),
+            metavar="N", help=f"{words} (default %(default)s)",
+        )  # fmt: skip
+
+
+def _pair(text: str) -> tuple[str, str]:
+    role, equals, name = text.partition("=")
+    if not equals or not role or not name:
+        raise argparse.ArgumentTypeError(f"must be ROLE=NAME; was {text!r}")
+    return role, name
+
+
+def _limit(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    if name not in (*AGREEMENT_METRICS, *ANNOTATOR_METRICS) or not equals:
+        raise argparse.ArgumentTypeError(f"must be FIGURE=VALUE of a known figure; was {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{name} must be a number; was {value!r}") from None
+
+
+def _say(*words: object) -> None:
+    print("softloss quality:", *words, file=sys.stderr)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        quality = _analyze(args)
+        _write(quality, args)
+    except SoftlossError as error:
+        _say(error)
+        return WRONG_INPUT
+    except OSError as error:
+        _say(f"{error.filename or ''}: {error.strerror or error}")
+        return WRONG_INPUT
+    analysis = quality.to_dict()
+    for line in summary(analysis):
+        print(line)
+    failed = quality.fails_under(dict(args.fail_under))
+    for reason in failed:
+        _say("limit:", reason)
+    if failed or (quality.alerts and not args.allow_alerts):
+        return ALERTED
+    return OK
+
+
+def _analyze(args: argparse.Namespace) -> Quality:
+    classes = None
+    if args.classes is not None:
+        classes = [name.strip() for name in args.classes.split(",")]
+    votes = read_votes(
+        args.input,
+        columns=dict(args.columns),
+        classes=classes,
+        skip_bad_rows=args.skip_bad_rows,
+    )
+    for source in votes.sources:
+        _say(source)
+    if votes.bad_rows:
+        _say(
+            f"{len(votes.bad_rows):,} malformed rows were left out, the first: {votes.bad_rows[0]}"
+        )
+    _say(
+        f"analysing {len(votes):,} votes of {len(votes.annotators):,} annotators on "
+        f"{len(votes.items):,} items"
+    )
+    names = [name for name in AnalysisOptions.__dataclass_fields__ if hasattr(args, name)]
+    options = AnalysisOptions(**{name: getattr(args, name) for name in names})
+    quality = analyze(
+        votes,
+        args.predictions,
+        args.gold,
+        _masks(args.masks),
+        skip_bad_rows=args.skip_bad_rows,
+        options=options,
+    )
+    for note in quality.analysis["provenance"]["notes"]:
+        _say(note)
+    return quality
+
+
+def _masks(paths: Sequence[str]) -> Any:
+    if not paths:
+        return None
+    if len(paths) > 1 and not all(path.lower().endswith(".json") for path in paths):
+        raise InputError("masks: several files must be COCO's, one a reader", field="masks")
+    return paths[0] if len(paths) == 1 else list(paths)
+
+
+def _write(quality: Quality, args: argparse.Namespace) -> None:
+    if args.report:
+        quality.report(args.report, title=args.title, item_url=args.item_url)
+    if args.json:
+        quality.to_json(args.json)
+    if args.worklist:
+        quality.write_worklist(args.worklist)
+    if args.consensus:
+        quality.write_consensus(args.consensus)
+    written = [path for path in (args.report, args.json, args.worklist, args.consensus) if path]
+    if written:
+        _say("wrote", ", ".join(written))
+
+
+def summary(analysis: Mapping[str, Any]) -> list[str]:
+    """Return an analysis in a few lines."""
+    counts, agreement = analysis["counts"], analysis["agreement"]
+    lines = [
+        f"votes {counts['votes']}  annotators {counts['annotators']}  items {counts['items']}  "
+        f"classes {len(analysis['classes'])}  consensus {analysis['consensus']['method']}",
+        "agreement  " + "  ".join(
+            f"{key} {agreement[key]:.4f}"
+            for key in ("alpha_nominal", "alpha_soft", "percent")
+            if agreement[key] is not None
+        ),
+    ]  # fmt: skip
+    if analysis["item"]["issue"] is not None:
+        lines.append(f"label issues {sum(analysis['item']['issue'])}")
+    people = [person for person in analysis["annotator"] if person["quality"] is not None]
+    people.sort(key=lambda person: person["quality"]["value"])
+    for person in people[:3]:
+        figure = person["quality"]
+        interval = ""
+        if figure["low"] is not None:
+            interval = f" ({figure['low']:.3f} to {figure['high']:.3f})"
+        lines.append(
+            f"lowest  {person['name']}  quality {figure['value']:.3f}{interval}  "
+            f"votes {person['votes']}"
+        )
+    lines += [
+        f"alert  {alert['kind']}  {alert['annotator']}: {alert['message']}"
+        for alert in analysis["alerts"]
+    ]
+    return lines

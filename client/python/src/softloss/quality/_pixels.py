@@ -1,0 +1,195 @@
+"""How well readers' masks agree: soft Dice and IoU, soft alpha, and where they differ."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._masks import Bytes, MaskTable, read_masks
+from ._votes import Floats, InputError
+
+#: The longest side of a map in pixels; larger images are averaged down to it.
+MAP_SIDE = 128
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PixelQuality:
+    """What `analyze_masks` finds, in the form of the schema's ``pixels``."""
+
+    pixels: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schema's ``pixels``: plain lists and numbers."""
+        return self.pixels
+
+
+@dataclasses.dataclass
+class _AlphaSums:
+    """Sums for alpha of values of any number of readers a pixel (interval distance, so soft)."""
+
+    values: int = 0
+    total: int = 0
+    squares: int = 0
+    observed: float = 0.0  # Σ over pixels of the squared differences of ordered pairs / (m - 1)
+
+    def add(self, masks: npt.NDArray[np.int64]) -> None:
+        m = len(masks)
+        if m < 2:
+            return
+        sums, squares = masks.sum(0), (masks * masks).sum(0)
+        within = 2 * (m * int(squares.sum()) - int((sums * sums).sum()))
+        self.values += m * masks[0].size
+        self.total += int(sums.sum())
+        self.squares += int(squares.sum())
+        self.observed += within / (m - 1)
+
+    def alpha(self) -> float | None:
+        n = self.values
+        expected = 2 * (n * self.squares - self.total**2)
+        if n < 2 or expected == 0:
+            return None
+        return 1 - (self.observed / n) / (expected / (n * (n - 1)))
+
+
+def overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
+    """Soft Dice and IoU of two masks; 1 where both are empty.
+
+    The intersection is (Σa + Σb - Σ|a - b|) / 2, so that a mask agrees with itself by 1 however
+    soft it is.
+    """
+    both = float(a.sum() + b.sum())
+    if both == 0:
+        return 1.0, 1.0
+    common = (both - float(np.abs(a - b).sum())) / 2
+    return 2 * common / both, common / (both - common)
+
+
+def _figure(values: list[float]) -> dict[str, Any] | None:
+    """The mean with its normal 95 % interval, kept in [0, 1]."""
+    if not values:
+        return None
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"value": mean, "low": None, "high": None, "n": 1}
+    half = 1.959963984540054 * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return {"value": mean, "low": low, "high": high, "n": len(values)}
+
+
+def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -> PixelQuality:
+    """Compare readers' masks.
+
+    Args:
+        source: what `read_masks` takes.
+        maps: how many of the most contested images to keep maps of.
+        skip_bad_rows: leave malformed masks out instead of raising.
+    """
+    table = read_masks(source, skip_bad_rows=skip_bad_rows)
+    if max(len(readers) for readers in table.drawn) < 2:
+        raise InputError("masks: no image was drawn by two readers", field="masks")
+    readers = len(table.readers)
+    scale = 255 if table.soft else 1
+    overall = _AlphaSums()
+    pair_dice: Floats = np.zeros((readers, readers))
+    pair_iou: Floats = np.zeros((readers, readers))
+    pair_images = np.zeros((readers, readers), np.int64)
+    against: list[dict[str, list[float]]] = [
+        {"dice": [], "iou": [], "area": []} for _ in range(readers)
+    ]
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("name", "readers", "pixels", "alpha", "dice", "iou", "contested")
+    }
+    for name, masks, drawn in zip(table.images, table.masks, table.drawn, strict=True):
+        flat = masks.reshape(len(masks), -1).astype(np.int64)
+        overall.add(flat)
+        own = _AlphaSums()
+        own.add(flat)
+        dices, ious = [], []
+        for i, a in enumerate(drawn):
+            against[a]["area"].append(float(flat[i].mean()) / scale)
+            if len(drawn) > 1:
+                # The mean of the others, in units of 1 / (m - 1): integers, so exact.
+                others = flat.sum(0) - flat[i]
+                dice, iou = overlap(flat[i] * (len(drawn) - 1), others)
+                against[a]["dice"].append(dice)
+                against[a]["iou"].append(iou)
+            for j in range(i):
+                b = drawn[j]
+                dice, iou = overlap(flat[i], flat[j])
+                dices.append(dice)
+                ious.append(iou)
+                for x, y in ((a, b), (b, a)):
+                    pair_dice[x, y] += dice
+                    pair_iou[x, y] += iou
+                    pair_images[x, y] += 1
+        touched = int((flat.max(0) > 0).sum())
+        differs = int((flat.max(0) != flat.min(0)).sum())
+        row = (name, len(drawn), int(flat.shape[1]), own.alpha(), _mean(dices), _mean(ious))
+        contested = differs / touched if touched and len(drawn) > 1 else None
+        for key, value in zip(columns, (*row, contested), strict=True):
+            columns[key].append(value)
+    worst = sorted(
+        (i for i, share in enumerate(columns["contested"]) if share is not None),
+        key=lambda i: (-columns["contested"][i], table.images[i]),
+    )[:maps]
+    return PixelQuality(
+        {
+            "images": len(table.images),
+            "readers": table.readers,
+            "pixels": sum(int(mask[0].size) for mask in table.masks),
+            "alpha_soft": overall.alpha(),
+            "reader": [
+                {
+                    "name": reader,
+                    "images": len(found["area"]),
+                    "dice": _figure(found["dice"]),
+                    "iou": _figure(found["iou"]),
+                    "area": _mean(found["area"]),
+                }
+                for reader, found in zip(table.readers, against, strict=True)
+            ],
+            "pair": {
+                "dice": _ratio(pair_dice, pair_images),
+                "iou": _ratio(pair_iou, pair_images),
+                "images": pair_images.tolist(),
+            },
+            "image": columns,
+            "map": [_map(table, columns, i, scale) for i in worst],
+        }
+    )
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _ratio(sums: Floats, counts: npt.NDArray[np.int64]) -> list[list[float | None]]:
+    return [
+        [float(s) / int(n) if n else None for s, n in zip(row, ns, strict=True)]
+        for row, ns in zip(sums, counts, strict=True)
+    ]
+
+
+def _map(table: MaskTable, columns: dict[str, list[Any]], image: int, scale: int) -> dict[str, Any]:
+    """The readers' mean as bytes (255 is all of them), small enough to show."""
+    masks: Bytes = table.masks[image]
+    mean = masks.mean(0, dtype=np.float64) / scale
+    step = -(-max(mean.shape) // MAP_SIDE)
+    height, width = (-(-side // step) for side in mean.shape)
+    padded = np.full((height * step, width * step), np.nan)
+    padded[: mean.shape[0], : mean.shape[1]] = mean
+    small = np.nanmean(padded.reshape(height, step, width, step), axis=(1, 3))
+    return {
+        "image": table.images[image],
+        "readers": len(masks),
+        "height": height,
+        "width": width,
+        "step": step,
+        "dice": columns["dice"][image],
+        "contested": columns["contested"][image],
+        "mean": base64.b64encode(np.round(small * 255).astype(np.uint8).tobytes()).decode(),
+    }

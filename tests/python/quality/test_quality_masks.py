@@ -1,0 +1,204 @@
+"""Masks of readers: what can be read, COCO's run lengths, and the figures of overlap."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from softloss.quality import InputError, analyze_masks, decode_rle, read_masks
+
+mask_module = pytest.importorskip("pycocotools.mask")
+
+MASKS = arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)),
+                      elements=st.integers(0, 1))  # fmt: skip
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    flat = mask.T.reshape(-1)
+    cuts = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff([0, *cuts, len(flat)]).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+@given(MASKS)
+def test_run_lengths_of_both_kinds(mask: np.ndarray) -> None:
+    encoded = mask_module.encode(np.asfortranarray(mask))
+    np.testing.assert_array_equal(decode_rle(encoded["counts"], *mask.shape), mask)
+    np.testing.assert_array_equal(decode_rle(encoded["counts"].decode(), *mask.shape), mask)
+    np.testing.assert_array_equal(decode_rle(run_lengths(mask), *mask.shape), mask)
+
+
+def test_long_run_lengths(rng: np.random.Generator) -> None:
+    mask = (rng.random((700, 900)) < 0.001).astype(np.uint8)
+    counts = mask_module.encode(np.asfortranarray(mask))["counts"]
+    np.testing.assert_array_equal(decode_rle(counts, 700, 900), mask)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([1, 2], "sum to 3"),
+        ([5, -1], "at least 0"),
+        (b"\x10", "have the character"),
+        (b"o", "cut off"),
+        ("4é", "have the character"),
+    ],
+)
+def test_bad_run_lengths(counts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode_rle(counts, 2, 2)
+
+
+def coco(path: pathlib.Path, rows: list[dict[str, Any]], **extra: Any) -> pathlib.Path:
+    path.write_text(json.dumps({"annotations": rows, **extra}))
+    return path
+
+
+def annotation(image: int, mask: np.ndarray, **extra: Any) -> dict[str, Any]:
+    segmentation = {"size": list(mask.shape), "counts": run_lengths(mask)}
+    return {"image_id": image, "category_id": 1, "segmentation": segmentation, **extra}
+
+
+def test_coco_with_annotators(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    masks = rng.integers(0, 2, (2, 2, 5, 7)).astype(np.uint8)
+    rows = [annotation(i, masks[i, r], annotator=f"r{r}") for i in range(2) for r in range(2)]
+    rows[3] = annotation(1, masks[1, 1], attributes={"annotator_id": "r1"})
+    table = read_masks(coco(tmp_path / "m.json", rows, images=[{"id": 0, "file_name": "a.png"}]))
+    assert table.images == ["1", "a.png"] and table.readers == ["r0", "r1"]
+    np.testing.assert_array_equal(table.masks[0], masks[1])
+    np.testing.assert_array_equal(table.masks[1], masks[0])
+
+
+def test_coco_one_file_a_reader_joins_objects(tmp_path: pathlib.Path) -> None:
+    left = np.array([[1, 0, 0]], np.uint8)
+    right = np.array([[0, 0, 1]], np.uint8)
+    a = coco(tmp_path / "ann.json", [annotation(1, left), annotation(1, right)])
+    b = coco(tmp_path / "bob.json", [annotation(1, left)])
+    table = read_masks([a, b])
+    assert table.readers == ["ann", "bob"]
+    assert table.masks[0].tolist() == [[[1, 0, 1]], [[1, 0, 0]]]
+
+
+def test_coco_categories_are_told_apart(tmp_path: pathlib.Path) -> None:
+    mask = np.ones((2, 2), np.uint8)
+    rows = [annotation(1, mask, annotator="a"), annotation(1, mask, annotator="a", category_id=2)]
+    kinds = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    assert read_masks(coco(tmp_path / "m.json", rows, categories=kinds)).images == [
+        "1 / cat",
+        "1 / dog",
+    ]
+
+
+def test_coco_rows_that_cannot_be_used(tmp_path: pathlib.Path) -> None:
+    mask = np.ones((2, 2), np.uint8)
+    rows = [
+        annotation(1, mask, annotator="a"),
+        annotation(1, mask),
+        {"image_id": 1, "segmentation": [[0, 0, 1, 1, 0, 1]], "annotator": "b"},
+        {"image_id": 1, "segmentation": {"counts": [4], "size": [0, 4]}, "annotator": "b"},
+        annotation(1, np.ones((3, 2), np.uint8), annotator="b"),
+        {"image_id": 1, "segmentation": {"counts": [3], "size": [2, 2]}, "annotator": "b"},
+    ]
+    path = coco(tmp_path / "m.json", rows)
+    with pytest.raises(InputError) as error:
+        read_masks(path)
+    reasons = {row.line: row.reason.split(": ", 1)[1] for row in error.value.bad_rows}
+    assert reasons == {
+        2: "there is no annotator (nor one file a reader)",
+        3: "segmentation: polygons have no exact pixels; convert them to run lengths",
+        4: "segmentation: size must be 1 to 65536; was 0 x 4",
+        5: "the image's other masks have another size",
+        6: "run lengths must be at least 0 and sum to 2 x 2; sum to 3",
+    }
+    assert len(read_masks(path, skip_bad_rows=True).bad_rows) == 5
+
+
+def test_packed_masks_are_those_unpacked(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    masks = rng.integers(0, 2, (3, 2, 5, 7)).astype(np.uint8)
+    packed = np.packbits(masks.reshape(3, 2, -1), axis=-1)
+    np.savez(tmp_path / "p.npz", masks=packed, shape=[5, 7], readers=["x", "y"])
+    table = read_masks(tmp_path / "p.npz")
+    assert table.readers == ["x", "y"]
+    np.testing.assert_array_equal(np.stack(table.masks), masks)
+    np.savez(tmp_path / "square.npz", masks=np.packbits(masks[..., :5, :4].reshape(3, 2, -1), -1))
+    with pytest.raises(InputError, match="24 bits are no square"):
+        read_masks(tmp_path / "square.npz")
+    np.savez(tmp_path / "wrong.npz", masks=packed, shape=[9, 9])
+    with pytest.raises(InputError, match="shape 9 x 9 does not fit 40 bits"):
+        read_masks(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (np.zeros((2, 3, 4)), "has 3 dimensions"),
+        (np.zeros((2, 3, 4, 4)), "must be bool or uint8; are float64"),
+        (np.zeros((0, 3, 4, 4), bool), "there are no pixels"),
+        (np.zeros((2, 1, 4, 4), bool), "no image was drawn by two readers"),
+    ],
+)
+def test_arrays_that_are_no_masks(masks: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        analyze_masks(masks)
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 4), st.just(2),
+                                         st.integers(1, 5)), elements=st.integers(0, 1)))  # fmt: skip
+def test_figures_are_those_of_sets(masks: np.ndarray) -> None:
+    found = analyze_masks(masks).to_dict()
+    images, readers = masks.shape[:2]
+    for i in range(images):
+        dices, ious = [], []
+        for a in range(readers):
+            for b in range(a):
+                x, y = masks[i, a].astype(bool), masks[i, b].astype(bool)
+                empty = not (x | y).any()
+                dices.append(1.0 if empty else 2 * (x & y).sum() / (x.sum() + y.sum()))
+                ious.append(1.0 if empty else (x & y).sum() / (x | y).sum())
+        assert found["image"]["dice"][i] == pytest.approx(np.mean(dices), abs=1e-12)
+        assert found["image"]["iou"][i] == pytest.approx(np.mean(ious), abs=1e-12)
+        union = masks[i].any(0)
+        contested = union & ~masks[i].all(0)
+        expected = contested.sum() / union.sum() if union.any() else None
+        assert found["image"]["contested"][i] == expected
+    # Alpha by its definition: all pairs within a pixel against all pairs of values.
+    values = np.moveaxis(masks, 1, -1).reshape(-1, readers).astype(float)
+    within = np.mean([(p[:, None] - p[None]) ** 2 for p in values]) * readers / (readers - 1)
+    flat = values.reshape(-1)
+    between = ((flat[:, None] - flat[None]) ** 2).sum() / (len(flat) * (len(flat) - 1))
+    if between == 0:
+        assert found["alpha_soft"] is None
+    else:
+        assert found["alpha_soft"] == pytest.approx(1 - within / between, abs=1e-12)
+
+
+def test_soft_masks_agree_with_themselves(rng: np.random.Generator) -> None:
+    soft = rng.integers(0, 256, (3, 1, 6, 6)).astype(np.uint8)
+    found = analyze_masks(np.repeat(soft, 3, 1)).to_dict()
+    assert found["image"]["dice"] == [1.0] * 3 and found["alpha_soft"] == 1.0
+    assert [row["iou"]["value"] for row in found["reader"]] == [1.0] * 3
+
+
+def test_maps_are_of_the_most_contested(rng: np.random.Generator) -> None:
+    masks = np.zeros((3, 2, 300, 10), np.uint8)
+    masks[:, :, :100] = 1
+    masks[1, 0, 100:200] = 1
+    found = analyze_masks(masks, maps=1).to_dict()
+    (shown,) = found["map"]
+    assert (shown["image"], shown["step"], shown["height"], shown["width"]) == ("1", 3, 100, 4)
+    assert shown["contested"] == 0.5
+
+
+def test_lidc(shared_data: pathlib.Path) -> None:
+    path = shared_data / "lidc-readers" / "masks.npz"
+    found = analyze_masks(path).to_dict()
+    assert (found["images"], len(found["readers"]), found["pixels"]) == (6457, 4, 6457 * 4096)
+    # The soft alpha of all 26.4 million pixels, as published with the data.
+    assert found["alpha_soft"] == pytest.approx(0.814734, abs=1e-6)
