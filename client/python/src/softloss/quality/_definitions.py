@@ -159,8 +159,9 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "fleiss_kappa": Definition(
         "Fleiss' κ",
-        "Agreement beyond chance when every item has as many votes; null where it has not.",
-        "(p_o − p_e) / (1 − p_e)",
+        "Agreement beyond chance of interchangeable annotators. Items may have different numbers "
+        "of votes; each counts once.",
+        "(p_o − p_e) / (1 − p_e), p_e = Σ_k p_k²",
         "higher",
     ),
     "cohen_kappa": Definition(

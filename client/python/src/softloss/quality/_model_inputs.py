@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._columns import Roles, class_of
+from ._columns import SYNONYMS, Roles, class_of, normalized
 from ._tables import open_table
 from ._values import Faults, check_probabilities, lists, numbers
 from ._votes import BadRow, Floats, InputError, Names, VoteTable, bad_rows_error
@@ -81,7 +81,7 @@ def _read(source: Any, columns: Mapping[str, Any]) -> _Predictions:
             return _read_arrays(path)
     elif isinstance(source, np.ndarray) and source.dtype.names is None:
         return _Predictions("predictions", _matrix("predictions", source), None, None, {})
-    elif isinstance(source, Mapping) and not set(source) & {*_ITEM_KEYS, "task"}:
+    elif isinstance(source, Mapping) and not _has_columns(source):
         rows = np.array(list(source.values()), np.float64)
         matrix = _matrix("predictions", rows)
         return _Predictions("predictions", matrix, [str(key) for key in source], None, {})
@@ -124,6 +124,16 @@ def _read(source: Any, columns: Mapping[str, Any]) -> _Predictions:
         raise InputError(f"{name}: two columns name the same class", field="predictions")
     joined = np.concatenate(gathered) if gathered else np.zeros((0, len(roles.probability)))
     return _Predictions(table.name, joined, items.names, classes, roles.described)
+
+
+def _has_columns(source: Mapping[Any, Any]) -> bool:
+    """Whether a dictionary is a table (one of its columns is called like items are)."""
+    columns = (
+        str(key)
+        for key, value in source.items()
+        if hasattr(value, "__len__") and not isinstance(value, str)
+    )
+    return any(normalized(name) in SYNONYMS["item"] for name in columns)
 
 
 def _read_arrays(path: pathlib.Path) -> _Predictions:
@@ -212,9 +222,7 @@ def align_gold(
     answers: dict[str, str] = {}
     name = "gold"
     faulty: list[BadRow] = []
-    if isinstance(source, Mapping) and not all(hasattr(v, "__len__") for v in source.values()):
-        answers = {str(item): str(label) for item, label in source.items()}
-    elif isinstance(source, Mapping) and all(isinstance(v, str) for v in source.values()):
+    if isinstance(source, Mapping) and not _has_columns(source):
         answers = {str(item): str(label) for item, label in source.items()}
     else:
         table = open_table(source)

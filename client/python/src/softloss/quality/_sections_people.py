@@ -28,7 +28,7 @@ from ._plots import drift_line
 #: What the report shows at most; the JSON has all.
 MOST_ANNOTATORS = 200
 MOST_IN_MATRIX = 40
-MOST_DETAILS = 24
+MOST_DETAILS = 12
 MOST_DRIFTS = 12
 MOST_ALERTS = 50
 
@@ -150,7 +150,7 @@ def leaderboard(analysis: Mapping[str, Any]) -> Section:
         f"Consensus by {esc(analysis['consensus']['method'])}.",
     ]
     if thresholds:
-        sentences.append("Orange line: the alert's threshold.")
+        sentences.append("Orange line: the least agreement without an alert.")
     if len(people) > len(shown):
         sentences.append(
             f"<strong>The {count(len(shown))} lowest of {count(len(people))} are shown</strong>; "
