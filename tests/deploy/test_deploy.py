@@ -70,7 +70,10 @@ def test_documented_metrics_are_those_served(
     with urllib.request.urlopen(f"{server[1]}/metrics", timeout=30) as reply:
         served = set(re.findall(r"^# TYPE (\w+)", reply.read().decode(), re.M))
     text = (ROOT / "docs" / "metrics.md").read_text()
-    assert set(re.findall(r"`((?:softloss|grpc_server|process)_\w+)`", text)) == served
+    documented = set(re.findall(r"`((?:softloss|grpc_server|process)_\w+)`", text))
+    # These take --quality_dir, which neither command line has.
+    campaigns = {"softloss_quality_items", "softloss_quality_alerts"}
+    assert documented - campaigns == served
 
 
 def test_prometheus_scrapes_the_port_that_the_server_opens() -> None:
