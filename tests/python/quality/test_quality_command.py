@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 import softloss
 from safetensors.numpy import load_file, safe_open
+from servers import Server
 from softloss.__main__ import main
 from softloss.quality import AnalysisOptions, analyze, read_votes
 
@@ -109,7 +110,7 @@ def test_wrong_input_is_one(
     assert "broken.csv:3: must have 3 fields; has 2" in capsys.readouterr().err
     assert main(["quality", str(broken), "--skip-bad-rows"]) == 0
     said = capsys.readouterr()
-    assert "1 malformed rows were left out" in said.err
+    assert "1 malformed row was left out" in said.err
     assert main(["quality", str(votes), "--report", str(tmp_path / "no" / "r.html")]) == 1
     assert "no" in capsys.readouterr().err
     assert main(["quality", str(votes), "--consensus", str(tmp_path / "c.txt")]) == 1
@@ -119,11 +120,11 @@ def test_wrong_input_is_one(
 @pytest.mark.parametrize(
     "flags",
     [["--fail-under", "charm=1"], ["--fail-under", "quality=x"], ["--columns", "item"],
-     ["--method", "guess"], []],
+     ["--method", "guess"]],
 )  # fmt: skip
 def test_a_wrong_command_line_is_two(flags: list[str], votes: pathlib.Path) -> None:
     with pytest.raises(SystemExit) as error:
-        main(["quality", *([str(votes)] if flags else []), *flags])
+        main(["quality", str(votes), *flags])
     assert error.value.code == 2
 
 
@@ -269,3 +270,30 @@ def test_masks_beside_votes(tmp_path: pathlib.Path, votes: pathlib.Path) -> None
     )  # fmt: skip
     pixels = json.loads((tmp_path / "o.json").read_text())["pixels"]
     assert status == 0 and pixels["image"]["dice"] == [1.0, 0.0]
+
+
+def test_no_input_is_wrong_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quality"]) == 1
+    assert "input: must be at least one file" in capsys.readouterr().err
+    assert main(["quality", "x.csv", "--campaign", "birds"]) == 1
+    assert "address: goes with campaign" in capsys.readouterr().err
+
+
+def test_on_a_server_as_in_this_process(
+    binary: pathlib.Path, run_dir: pathlib.Path, votes: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    server = Server(binary, [f"unix:{run_dir}/s.sock"], f"--quality_dir={run_dir}/store")
+    try:
+        on_server = ["--address", server.address, "--campaign", "three"]
+        (tmp_path / "gold.csv").write_text("task,label\nt000,a\nt001,b\n")
+        gold = ["--gold", str(tmp_path / "gold.csv")]
+        first, second = (["--json", str(tmp_path / name)] for name in ("1.json", "2.json"))
+        assert main(["quality", str(votes), *gold, *on_server, *first]) == 3
+        assert main(["quality", *on_server, *second]) == 3
+        assert main(["quality", str(votes), *gold, "--json", str(tmp_path / "3.json")]) == 3
+    finally:
+        server.stop()
+    analyses = [json.loads((tmp_path / f"{i}.json").read_text()) for i in (1, 2, 3)]
+    for analysis in analyses:
+        analysis.pop("provenance", None)
+    assert analyses[0] == analyses[1] == analyses[2]

@@ -7,12 +7,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from .._errors import SoftlossError
+from ._campaigns import Campaigns
 from ._limits import AGREEMENT_METRICS, ANNOTATOR_METRICS
 from ._native import AnalysisOptions
-from ._quality import Quality, analyze
+from ._quality import Quality, analyze, prepare
 from ._reader import read_votes
-from ._votes import InputError
+from ._votes import InputError, VoteTable
 
 #: Exit statuses: all is well; the input or its use is wrong; (2 is argparse's: the command line is
 #: wrong;) an alert was raised or a limit not reached.
@@ -37,7 +40,7 @@ def add_command(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", nargs="+", metavar="INPUT", help="votes")
+    parser.add_argument("input", nargs="*", metavar="INPUT", help="votes")
     parser.add_argument("--predictions", metavar="FILE", help="a model's: npy, npz, CSV, Parquet")
     parser.add_argument("--gold", metavar="FILE", help="known answers: a table of item and label")
     parser.add_argument(
@@ -67,6 +70,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--allow-alerts", action="store_true", help="exit with 0 although there are alerts"
     )
+    server = parser.add_argument_group(
+        "on a server", "feed the votes, if any, to a campaign, and analyse all that it has"
+    )
+    server.add_argument(
+        "--address", metavar="TARGET", help="localhost:7070, unix:/run/softloss.sock"
+    )
+    server.add_argument("--campaign", metavar="NAME", help="opened if it is not there")
     _add_options(parser)
     parser.set_defaults(run=run)
 
@@ -146,6 +156,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _analyze(args: argparse.Namespace) -> Quality:
+    if bool(args.address) != bool(args.campaign):
+        raise InputError("address: goes with campaign", field="address")
+    if not args.input and not args.campaign:
+        raise InputError("input: must be at least one file; was none", field="input")
+    votes = _read(args) if args.input else None
+    names = [name for name in AnalysisOptions.__dataclass_fields__ if hasattr(args, name)]
+    options = AnalysisOptions(**{name: getattr(args, name) for name in names})
+    if args.campaign:
+        return _on_server(args, votes, options)
+    quality = analyze(
+        votes,
+        args.predictions,
+        args.gold,
+        _masks(args.masks),
+        skip_bad_rows=args.skip_bad_rows,
+        options=options,
+    )
+    for note in quality.analysis["provenance"]["notes"]:
+        _say(note)
+    return quality
+
+
+def _read(args: argparse.Namespace) -> VoteTable:
     classes = None
     if args.classes is not None:
         classes = [name.strip() for name in args.classes.split(",")]
@@ -158,26 +191,40 @@ def _analyze(args: argparse.Namespace) -> Quality:
     for source in votes.sources:
         _say(source)
     if votes.bad_rows:
-        _say(
-            f"{len(votes.bad_rows):,} malformed rows were left out, the first: {votes.bad_rows[0]}"
-        )
+        rows = "row was" if len(votes.bad_rows) == 1 else "rows were"
+        _say(f"{len(votes.bad_rows):,} malformed {rows} left out, the first: {votes.bad_rows[0]}")
     _say(
-        f"analysing {len(votes):,} votes of {len(votes.annotators):,} annotators on "
+        f"{len(votes):,} votes of {len(votes.annotators):,} annotators on "
         f"{len(votes.items):,} items"
     )
-    names = [name for name in AnalysisOptions.__dataclass_fields__ if hasattr(args, name)]
-    options = AnalysisOptions(**{name: getattr(args, name) for name in names})
-    quality = analyze(
-        votes,
-        args.predictions,
-        args.gold,
-        _masks(args.masks),
-        skip_bad_rows=args.skip_bad_rows,
-        options=options,
-    )
-    for note in quality.analysis["provenance"]["notes"]:
-        _say(note)
-    return quality
+    return votes
+
+
+def _on_server(
+    args: argparse.Namespace, votes: VoteTable | None, options: AnalysisOptions
+) -> Quality:
+    if args.masks or (votes is None and (args.predictions or args.gold)):
+        raise InputError(
+            "campaign: masks, and inputs without votes, are for files", field="campaign"
+        )
+    campaigns = Campaigns(args.address)
+    if votes is not None:
+        prepared = prepare(votes, args.predictions, args.gold)
+        votes = prepared.votes
+        campaigns.open(args.campaign, votes.classes)
+        fed = campaigns.feed(args.campaign, votes)
+        _say(f"fed {fed.accepted:,} new votes; {fed.duplicates:,} were there already")
+        for values, feed in (
+            (prepared.predictions, campaigns.feed_predictions),
+            (prepared.gold, campaigns.feed_gold),
+        ):
+            if values is not None:
+                present = np.flatnonzero(np.isfinite(values).all(1))
+                feed(args.campaign, [votes.items[i] for i in present], values[present])
+        if fed.errors:
+            row, reason = fed.errors[0]
+            raise InputError(f"{len(fed.errors):,} votes were refused, the first: {row}: {reason}")
+    return campaigns.analyze(args.campaign, all_items=True, options=options)
 
 
 def _masks(paths: Sequence[str]) -> Any:

@@ -222,7 +222,7 @@ DEFINITIONS: dict[str, Definition] = {
     ),
     "ece": Definition(
         "Expected calibration error",
-        "How far the model's confidence is from how often it is right by the consensus, "
+        "How far the model's confidence is from how often it is right by the votes, "
         "averaged over 15 bins, of equal width or of equal mass.",
         "Σ_bins share · |accuracy − confidence|",
         "lower",

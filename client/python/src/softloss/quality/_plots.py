@@ -146,7 +146,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], label: str) -> str:
     body += text(left + side / 2, height - 6, "the model's confidence", "middle")
     body += (
         f'<text transform="translate(11 {top + side / 2:.0f}) rotate(-90)" '
-        'text-anchor="middle">right by the consensus</text>'
+        'text-anchor="middle">right by the votes</text>'
     )
     return svg(width, height, label, body)
 

@@ -102,6 +102,40 @@ class Quality:
         write_consensus(path, names, self.analysis["classes"], self.posterior)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """Votes, and what goes with them, over the same items and classes.
+
+    Attributes:
+        votes: the votes.
+        predictions: [items, K], NaN in rows of items without one; or None.
+        gold: the same, one-hot.
+        notes: what was done.
+    """
+
+    votes: VoteTable
+    predictions: Floats | None
+    gold: Floats | None
+    notes: tuple[str, ...]
+
+
+def prepare(votes: VoteTable, predictions: Any = None, gold: Any = None) -> Prepared:
+    """Line up predictions and gold answers with votes; by default those that came with them."""
+    notes: list[str] = []
+    aligned = answers = None
+    if predictions is None and votes.predictions:
+        predictions = votes.predictions
+    if predictions is not None:
+        votes, aligned, told = align_predictions(votes, predictions)
+        notes += told
+    if gold is None and votes.gold:
+        gold = votes.gold
+    if gold is not None:
+        answers, told = align_gold(votes, gold)
+        notes += told
+    return Prepared(votes, aligned, answers, tuple(notes))
+
+
 def analyze(
     votes: Any,
     predictions: Any = None,
@@ -134,20 +168,10 @@ def analyze(
         table = votes
     else:
         table = read_votes(votes, columns=columns, classes=classes, skip_bad_rows=skip_bad_rows)
-    notes: list[str] = []
-    aligned = answers = None
-    if predictions is None and table.predictions:
-        predictions = table.predictions
-    if predictions is not None:
-        table, aligned, told = align_predictions(table, predictions)
-        notes += told
-    if gold is None and table.gold:
-        gold = table.gold
-    if gold is not None:
-        answers, told = align_gold(table, gold)
-        notes += told
+    prepared = prepare(table, predictions, gold)
+    table, notes = prepared.votes, list(prepared.notes)
     chosen = options or AnalysisOptions()
-    found = analyze_columns(table, aligned, answers, chosen)
+    found = analyze_columns(table, prepared.predictions, prepared.gold, chosen)
     analysis = analysis_of(found, table.items, table.annotators, table.classes, chosen)
     analysis["options"] = dataclasses.asdict(chosen)
     if masks is not None:
