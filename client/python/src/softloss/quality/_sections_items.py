@@ -368,7 +368,7 @@ def _maps(found: Mapping[str, Any]) -> str:
     scale = heat_image(np.arange(256, dtype=np.uint8)[None, ::4])
     intro = (
         "The most contested images: left the readers' mean mask, right where they differ "
-        "(dark: nobody or none, bright: everybody, or evenly split)."
+        "(dark: nobody, or no difference; bright: everybody, or evenly split)."
     )
     return (
         f"<h3>Where readers differ</h3>{note(intro)}"
