@@ -1,6 +1,8 @@
 #include "kernels/annotation/dawid_skene.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -98,40 +100,37 @@ class Maximizer {
   // Sets the model; returns the log-density of the Dirichlet priors there, but for constants.
   double Maximize(const VoteSums& sums) {
     executor_.ParallelFor(annotators_, [&](std::int64_t r) {
-      const std::int64_t first = r * classes_ * states_;
-      const double* const mass = sums.vote.data() + first;
+      const std::int64_t first = r * classes_ * states_, end = first + classes_ * states_;
+      SetConfusion(sums.vote.data() + first, model_.vote.data() + first);
       density_[r] = 0;
-      for (int s = 0; s < states_; ++s) {
-        const double total = Total(mass, s);
-        for (int k = 0; k < classes_; ++k) {
-          const std::int64_t cell = first + k * states_ + s;
-          model_.vote[cell] = Cell(mass, s, k, total);
-          if (!model_.log_vote.empty()) model_.log_vote[cell] = SafeLog(model_.vote[cell]);
-          if (options_.smoothing > 0) density_[r] += SafeLog(model_.vote[cell]);
-        }
+      for (std::int64_t c = first; c < end; ++c) {
+        if (!model_.log_vote.empty()) model_.log_vote[c] = SafeLog(model_.vote[c]);
+        if (options_.smoothing > 0) density_[r] += SafeLog(model_.vote[c]);
       }
     });
     double density = options_.smoothing * std::accumulate(density_.begin(), density_.end(), 0.0);
+    const double total = std::accumulate(sums.prior.begin(), sums.prior.end(), 0.0) +
+                         states_ * options_.prior_smoothing;
     for (int s = 0; s < states_; ++s) {
-      model_.prior[s] = Prior(sums, s);
+      model_.prior[s] =
+          total > 0 ? (sums.prior[s] + options_.prior_smoothing) / total : 1.0 / states_;
       density += options_.prior_smoothing * SafeLog(model_.prior[s]);
     }
     return density;
   }
 
+  // What Maximize set by these sums.
   DawidSkeneModel Model(const VoteSums& sums) const {
-    DawidSkeneModel out = {.num_states = states_, .num_classes = classes_};
-    for (int s = 0; s < states_; ++s) out.prior.push_back(Prior(sums, s));
+    DawidSkeneModel out = {.num_states = states_, .num_classes = classes_, .prior = model_.prior};
     out.confusion.resize(model_.vote.size());
-    for (int r = 0; r < annotators_; ++r) {
-      const std::size_t first = std::size_t{1} * r * classes_ * states_;
-      const double* const mass = sums.vote.data() + first;
-      bool voted = false;
-      for (int c = 0; c < classes_ * states_; ++c) voted |= mass[c] > 0;
+    const std::int64_t matrix = std::int64_t{classes_} * states_;
+    for (std::int64_t first = 0; first < std::ssize(model_.vote); first += matrix) {
+      const auto mass = sums.vote.begin() + first;
+      const bool voted = std::any_of(mass, mass + matrix, [](double m) { return m > 0; });
       for (int s = 0; s < states_; ++s) {
-        const double total = Total(mass, s);
         for (int k = 0; k < classes_; ++k) {
-          out.confusion[first + s * classes_ + k] = voted ? Cell(mass, s, k, total) : kUndefined;
+          out.confusion[first + s * classes_ + k] =
+              voted ? model_.vote[first + k * states_ + s] : kUndefined;
         }
       }
     }
@@ -141,20 +140,30 @@ class Maximizer {
   const VoteModel& model() const { return model_; }
 
  private:
-  double Total(const double* mass, int s) const {
-    double total = 0;
-    for (int k = 0; k < classes_; ++k) total += mass[k * states_ + s] + options_.smoothing;
-    return total;
+  // One annotator's matrix [K, S] by its sums.
+  void SetConfusion(const double* mass, double* e) const {
+    for (int s = 0; s < states_; ++s) {
+      double total = 0;
+      for (int k = 0; k < classes_; ++k) total += mass[k * states_ + s] + options_.smoothing;
+      // Totals so small that quotients have lost their digits are a state never met.
+      if (total < std::numeric_limits<double>::min()) {
+        SetUnmet(mass, s, e);
+        continue;
+      }
+      for (int k = 0; k < classes_; ++k) {
+        e[k * states_ + s] = (mass[k * states_ + s] + options_.smoothing) / total;
+      }
+    }
   }
-  // Totals so small that quotients have lost their digits are a state never met.
-  double Cell(const double* mass, int s, int k, double total) const {
-    if (total < std::numeric_limits<double>::min()) return 1.0 / classes_;
-    return (mass[k * states_ + s] + options_.smoothing) / total;
+  // Uniform over the classes that the annotator ever voted.
+  void SetUnmet(const double* mass, int s, double* e) const {
+    int voted = 0;
+    for (int k = 0; k < classes_; ++k) voted += Voted(mass, k);
+    for (int k = 0; k < classes_; ++k) e[k * states_ + s] = Voted(mass, k) ? 1.0 / voted : 0;
   }
-  double Prior(const VoteSums& sums, int s) const {
-    const double total = std::accumulate(sums.prior.begin(), sums.prior.end(), 0.0) +
-                         states_ * options_.prior_smoothing;
-    return total > 0 ? (sums.prior[s] + options_.prior_smoothing) / total : 1.0 / states_;
+  bool Voted(const double* mass, int k) const {
+    const double* const row = mass + k * states_;
+    return std::any_of(row, row + states_, [](double m) { return m > 0; });
   }
 
   const int states_, classes_, annotators_;

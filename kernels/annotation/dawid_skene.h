@@ -36,7 +36,8 @@ struct DawidSkeneModel {
   int num_classes = 0;            // K
   std::vector<double> prior;      // [S]
   std::vector<double> confusion;  // [annotators, S, K]; a row is what is voted on items of a state.
-                                  // All NaN for one without votes; uniform in states never met
+                                  // All NaN for one without votes; in states never met, uniform
+                                  // over the classes that the annotator votes (as crowd-kit)
 };
 
 // Where EM begins; by default at the majority vote. At most one of the two.
@@ -52,7 +53,7 @@ struct DawidSkeneStart {
 
 struct DawidSkene {
   // posterior [items, S]: an item with neither votes nor gold is the prior. skill: an annotator's
-  // mean posterior at his own votes, Σ_i w Σ_k P_ik·q_k / Σ_i w; NaN where S ≠ K.
+  // mean posterior at their own votes, Σ_i w Σ_k P_ik·q_k / Σ_i w; NaN where S ≠ K.
   Consensus consensus;
   DawidSkeneModel model;               // by an M step from that posterior
   std::vector<double> log_likelihood;  // a value an iteration, of the model its E step used

@@ -326,14 +326,14 @@ TEST(DawidSkeneTest, ProductsOfManyVotesDoNotUnderflow) {
 }
 
 TEST(DawidSkeneTest, EdgesAreDefined) {
-  // One annotator: agrees with himself.
+  // One annotator: agrees with themselves.
   VoteTable alone = {.classes = 3, .items = 4, .annotators = 1};
   for (const int i : {0, 1, 3}) alone.Add(i, 0, i == 3 ? 2 : 0);
   const DawidSkene one = Fit(alone.Create());
   ExpectAllNear(one.consensus.posterior, {1, 0, 0, 1, 0, 0, 2 / 3., 0, 1 / 3., 0, 0, 1}, 1e-12);
   EXPECT_THAT(one.consensus.skill, ElementsAre(1));
-  // A class that nobody met has a uniform row.
-  ExpectAllNear(one.model.confusion, {1, 0, 0, 1 / 3., 1 / 3., 1 / 3., 0, 0, 1}, 1e-12);
+  // A state never met is uniform over what the annotator votes.
+  ExpectAllNear(one.model.confusion, {1, 0, 0, 0.5, 0, 0.5, 0, 0, 1}, 1e-12);
 
   // All agree on one class.
   VoteTable same = {.items = 5, .annotators = 3};
