@@ -8,15 +8,6 @@
 #include "absl/container/inlined_vector.h"
 
 namespace softloss::annotation {
-namespace {
-
-constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
-// Expected disagreement of this share of its terms is the rounding of votes that are all alike.
-constexpr double kNoVariance = 1e-13;
-
-double OneMinusRatio(double observed, double expected) {
-  return expected > 0 ? 1 - observed / expected : kUndefined;
-}
 
 // What an item's votes sum to, without rounding where they are hard.
 struct ItemSums {
@@ -30,6 +21,16 @@ struct ItemSums {
     return std::lower_bound(classes.begin(), classes.end(), std::make_pair(c, 0.0))->second;
   }
 };
+
+namespace {
+
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+// Expected disagreement of this share of its terms is the rounding of votes that are all alike.
+constexpr double kNoVariance = 1e-13;
+
+double OneMinusRatio(double observed, double expected) {
+  return expected > 0 ? 1 - observed / expected : kUndefined;
+}
 
 ItemSums SumHard(const Votes& votes, std::int64_t begin, std::int64_t end) {
   ItemSums out;
@@ -101,9 +102,12 @@ CoincidenceMatrix::CoincidenceMatrix(int num_classes)
 
 void CoincidenceMatrix::AddItem(const Votes& votes, std::int64_t item) {
   const std::int64_t begin = votes.item_begin(item), end = votes.item_begin(item + 1);
-  if (end - begin < 2) return;
+  if (end - begin >= 2) AddItem(votes, item, SumItem(votes, begin, end));
+}
+
+void CoincidenceMatrix::AddItem(const Votes& votes, std::int64_t item, const ItemSums& sums) {
+  const std::int64_t begin = votes.item_begin(item), end = votes.item_begin(item + 1);
   const auto others = static_cast<double>(end - begin - 1);
-  const ItemSums sums = SumItem(votes, begin, end);
   for (auto c = sums.classes.begin(); c != sums.classes.end(); ++c) {
     margin_[c->first] += c->second;
     for (auto k = sums.classes.begin(); k <= c; ++k) {
@@ -191,7 +195,7 @@ void AgreementSums::AddItem(const Votes& votes, std::int64_t item) {
   item_agreement_ += sums.pairs / (m * (m - 1));
   pairs_ += sums.pairs / (m - 1);
   for (const auto& [c, sum] : sums.classes) class_sum_[c] += sum;
-  if (matrix_.has_value()) matrix_->AddItem(votes, item);
+  if (matrix_.has_value()) matrix_->AddItem(votes, item, sums);
 }
 
 AgreementSums& AgreementSums::operator+=(const AgreementSums& other) {

@@ -19,6 +19,8 @@
 
 namespace softloss::annotation {
 
+struct ItemSums;  // of one item's votes: agreement.cc's own
+
 // How far apart two classes are (Krippendorff 2011, "Computing Krippendorff's alpha-reliability").
 enum class AlphaMetric {
   kNominal,   // 0 where equal, else 1
@@ -50,6 +52,9 @@ class CoincidenceMatrix {
   }
 
  private:
+  friend class AgreementSums;  // has the item's sums already
+  void AddItem(const Votes& votes, std::int64_t item, const ItemSums& sums);
+
   static std::size_t Cell(int c, int k) {
     const std::size_t low = c < k ? c : k, high = c < k ? k : c;
     return high * (high + 1) / 2 + low;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <vector>
 
 namespace softloss::annotation {
 namespace {
@@ -69,6 +71,8 @@ double Entropy(Row p) {
   return sum;
 }
 
+double InDistribution(Row p) { return 1 - Entropy(p) / std::log(static_cast<double>(p.size())); }
+
 double CrossEntropy(Row q, Row p) {
   double sum = 0;
   for (std::size_t k = 0; k < p.size(); ++k) {
@@ -109,6 +113,17 @@ double TotalVariation(Row q, Row p) {
   double sum = 0;
   for (std::size_t k = 0; k < p.size(); ++k) sum += std::abs(q[k] - p[k]);
   return sum / 2;
+}
+
+double MultiLabelScore(Row q, Row p, double alpha) {
+  std::vector<double> scores(p.size());
+  for (std::size_t k = 0; k < p.size(); ++k) scores[k] = q[k] * p[k] + (1 - q[k]) * (1 - p[k]);
+  std::sort(scores.begin(), scores.end(), std::greater<>());
+  double average = scores[0];
+  for (std::size_t k = 1; k < scores.size(); ++k) {
+    average = alpha * scores[k] + (1 - alpha) * average;
+  }
+  return average;
 }
 
 std::int32_t ArgMax(Row p) {

@@ -35,6 +35,10 @@ void AdjustProbabilities(Row p, Row thresholds, absl::Span<double> adjusted);
 // −Σ p ln p, in nats.
 double Entropy(Row p);
 
+// 1 − H(P)/ln K, in [0, 1]: low where the model knows nothing, as of what it was not trained for. Taken
+// of adjusted probabilities where thresholds are known.
+double InDistribution(Row p);
+
 // Logarithms of a model's probabilities below this are taken at it, so that a label which the model
 // calls impossible costs 36.04 nats, and not infinity. (The machine epsilon, as others choose.)
 inline constexpr double kProbabilityFloor = 0x1p-52;
@@ -45,6 +49,11 @@ double KlDivergence(Row q, Row p);    // Σ q_k (ln q_k − ln max(P_k, floor)) 
 double JensenShannon(Row q, Row p);   // H((q + P)/2) − (H(q) + H(P))/2, in [0, ln 2]
 double Brier(Row q, Row p);           // Σ (q_k − P_k)², in [0, 2]
 double TotalVariation(Row q, Row p);  // ½ Σ |q_k − P_k|, in [0, 1]
+
+// Where an item has any number of the K classes, q_k and P_k are of each class by itself, and do not sum
+// to 1: the self-confidence of each, q_k P_k + (1 − q_k)(1 − P_k), from the largest to the lowest,
+// averaged exponentially, e ← α·s + (1 − α)·e from the largest on. Near the lowest.
+double MultiLabelScore(Row q, Row p, double alpha = 0.8);
 
 // The class of the largest, the lowest of equals.
 std::int32_t ArgMax(Row p);

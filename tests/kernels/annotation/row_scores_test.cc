@@ -92,6 +92,15 @@ TEST(RowScoresTest, Zeros) {
   EXPECT_DOUBLE_EQ(ConfidenceWeightedEntropy(0, third), std::log(1 + h) / h);
 }
 
+TEST(RowScoresTest, OfManyLabelsTheLowestCountsMost) {
+  // cleanlab's example: an exponential average of 0.3, 0.2, 0.1.
+  EXPECT_DOUBLE_EQ(MultiLabelScore({1, 1, 1}, {0.1, 0.2, 0.3}, 0.5), 0.175);
+  // A label that is not given counts by what the model leaves for "no".
+  EXPECT_DOUBLE_EQ(MultiLabelScore({1, 0, 1}, {0.9, 0.25, 0.5}),
+                   0.8 * 0.5 + 0.2 * (0.8 * 0.75 + 0.2 * 0.9));
+  EXPECT_DOUBLE_EQ(MultiLabelScore({0.5, 1}, {0.9, 0.5}), 0.5);
+}
+
 TEST(RowScoresTest, AdjustedProbabilities) {
   std::vector<double> p = {0.7, 0.2, 0.1};
   const std::vector<double> t = {0.9, 0.5, 0.6};
@@ -154,6 +163,14 @@ TEST_F(Cifar10ScoresTest, LossesAndEntropies) {
   }
   EXPECT_NEAR(log_loss.mean(), JsonNumber(expected_, {"log_loss_sklearn"}), 1e-12);
   EXPECT_NEAR(brier.mean(), JsonNumber(expected_, {"brier_multiclass"}), 1e-12);
+  const std::vector<double> t = JsonNumbers(expected_, {"confident_thresholds"});
+  const std::vector<double> known = JsonNumbers(expected_, {"ood_entropy_first20"});
+  std::vector<double> adjusted(kClasses);
+  ASSERT_EQ(known.size(), 20u);
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    AdjustProbabilities(row(i), t, absl::MakeSpan(adjusted));
+    EXPECT_NEAR(InDistribution(adjusted), known[i], 1e-12);
+  }
 }
 
 }  // namespace
