@@ -173,11 +173,16 @@ class Names:
 
     def _add_objects(self, values: Any) -> Ints:
         number = self._number
-        codes = np.empty(len(values), np.int64)
-        for i, value in enumerate(values):
-            name = value.strip() if type(value) is str else _name(value)
-            codes[i] = number.setdefault(name, len(number)) if name else -1
-        return codes
+        try:
+            codes = list(map(number.get, values))  # most names have been seen
+        except TypeError:  # no name is unhashable
+            codes = [None] * len(values)
+        if None in codes:
+            for i, value in enumerate(values):
+                if codes[i] is None:
+                    name = value.strip() if type(value) is str else _name(value)
+                    codes[i] = number.setdefault(name, len(number)) if name else -1
+        return np.array(codes, np.int64)
 
     @property
     def names(self) -> list[str]:
