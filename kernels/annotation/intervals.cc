@@ -23,9 +23,18 @@ constexpr std::array<std::uint16_t, 7> kPoissonSteps = {24109, 48219, 60274, 642
                                                         65296, 65497, 65531};
 constexpr std::size_t kMaxDraw = kPoissonSteps.size();
 
+// The least draw of 16 bits that begin with each 8: what remains to be counted is little.
+constexpr std::array<std::uint8_t, 256> kLeastDraw = [] {
+  std::array<std::uint8_t, 256> least{};
+  for (std::uint32_t high = 0; high < 256; ++high) {
+    for (const std::uint16_t step : kPoissonSteps) least[high] += high << 8 >= step ? 1 : 0;
+  }
+  return least;
+}();
+
 std::uint8_t Draw(std::uint32_t bits16) {
-  std::uint8_t draw = 0;
-  for (const std::uint16_t step : kPoissonSteps) draw += bits16 >= step ? 1 : 0;
+  std::uint8_t draw = kLeastDraw[bits16 >> 8];
+  while (draw < kMaxDraw && bits16 >= kPoissonSteps[draw]) ++draw;
   return draw;
 }
 

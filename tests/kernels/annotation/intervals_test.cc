@@ -115,6 +115,14 @@ TEST(PoissonDrawsTest, NeitherItemsNorReplicatesAreAlike) {
   EXPECT_NEAR(next_hash, 0, 0.03);
 }
 
+// State files hold what was drawn.
+TEST(PoissonDrawsTest, AreFixedForAllTime) {
+  std::vector<std::uint8_t> draws(24);
+  PoissonDraws(12345, absl::MakeSpan(draws));
+  EXPECT_EQ(draws, (std::vector<std::uint8_t>{2, 1, 1, 0, 0, 2, 3, 1, 0, 1, 1, 0,
+                                              0, 0, 0, 1, 1, 0, 1, 0, 2, 1, 1, 0}));
+}
+
 TEST(PoissonDrawsTest, MoreReplicatesStartWithTheSame) {
   std::vector<std::uint8_t> few(10), many(300);
   PoissonDraws(7, absl::MakeSpan(few));
