@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from softloss.quality import InputError, analyze_masks, decode_rle, read_masks
+from softloss.quality import InputError, analyze_masks, decode_brush, decode_rle, read_masks
 
 mask_module = pytest.importorskip("pycocotools.mask")
 
@@ -202,3 +202,54 @@ def test_lidc(shared_data: pathlib.Path) -> None:
     assert (found["images"], len(found["readers"]), found["pixels"]) == (6457, 4, 6457 * 4096)
     # The soft alpha of all 26.4 million pixels, as published with the data.
     assert found["alpha_soft"] == pytest.approx(0.814734, abs=1e-6)
+
+
+# The mask below, as Label Studio's own converter encodes it: in all four channels, and in the last
+# beside another colour.
+BRUSH_MASK = np.array([[0, 0, 1, 1, 1], [0, 1, 1, 1, 0], [1, 0, 0, 0, 0]], np.uint8)
+BRUSH = [
+    [0, 0, 0, 60, 57, 27, 252, 224, 22, 255, 227, 0, 183, 255, 24, 4, 127, 247, 192, 0],
+    [0, 0, 0, 60, 57, 27, 248, 0, 241, 0, 0, 15, 16, 0, 0, 240, 128, 1, 254, 0, 60, 32, 0, 127, 128,
+     15, 8, 0, 31, 224, 3, 196, 0, 0, 60, 32, 0, 127, 128, 15, 8, 0, 31, 224, 3, 194, 0, 7, 248, 0,
+     241, 0, 0, 15, 8, 0, 31, 224, 3, 196, 0, 0, 60, 64, 0, 3, 196, 0, 0, 60, 64, 0],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", BRUSH)
+def test_brush_run_lengths(data: list[int]) -> None:
+    np.testing.assert_array_equal(decode_brush(data, 3, 5), BRUSH_MASK)
+    for length in range(1, len(data) - 2):
+        with pytest.raises(ValueError, match="cut off"):
+            decode_brush(data[:length], 3, 5)
+    with pytest.raises(ValueError, match="must be 2 x 5 pixels of 4 channels; are 60 values"):
+        decode_brush(data, 2, 5)
+    with pytest.raises(ValueError, match="a list of bytes"):
+        decode_brush([*data, 256], 3, 5)
+
+
+def test_brush_words_one_by_one(rng: np.random.Generator) -> None:
+    mask = rng.integers(0, 2, (6, 7)).astype(np.uint8)
+    words = np.repeat(mask.reshape(-1, 1) * 9, 4, 1).reshape(-1)
+    bits = f"{len(words):032b}{8 - 1:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
+    bits += "0" + "10" + f"{len(words) - 1:08b}" + "".join(f"{word:08b}" for word in words)
+    bits += "0" * (-len(bits) % 8)
+    data = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+    np.testing.assert_array_equal(decode_brush(data, 6, 7), mask)
+
+
+def test_label_studio_brushes(tmp_path: pathlib.Path) -> None:
+    def annotation(who: int, data: list[int]) -> dict[str, Any]:
+        value = {"format": "rle", "rle": data, "brushlabels": ["cell"]}
+        size = {"original_height": 3, "original_width": 5}
+        return {"completed_by": who, "result": [{"type": "brushlabels", "value": value, **size}]}
+
+    tasks = [{"id": 4, "annotations": [annotation(1, BRUSH[0]), annotation(2, BRUSH[1])]}]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    table = read_masks(path)
+    assert table.images == ["4 / cell"] and table.readers == ["1", "2"]
+    np.testing.assert_array_equal(table.masks[0], [BRUSH_MASK, BRUSH_MASK])
+    tasks[0]["annotations"].append(annotation(3, [0, 1]))
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(InputError, match="task 4: brush: run lengths are cut off"):
+        read_masks(path)

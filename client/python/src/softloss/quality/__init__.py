@@ -6,16 +6,20 @@
 (4, ['x', 'y'])
 """
 
-from ._masks import MaskTable, decode_rle, read_masks
+from ._campaigns import Campaigns, Fed
+from ._masks import MaskTable, read_masks
 from ._native import AnalysisOptions
 from ._pixels import PixelQuality, analyze_masks
 from ._quality import Quality, analyze
 from ._reader import read_votes
+from ._run_lengths import decode_brush, decode_rle
 from ._votes import BadRow, InputError, Source, VoteTable
 
 __all__ = [
     "AnalysisOptions",
     "BadRow",
+    "Campaigns",
+    "Fed",
     "InputError",
     "MaskTable",
     "PixelQuality",
@@ -24,6 +28,7 @@ __all__ = [
     "VoteTable",
     "analyze",
     "analyze_masks",
+    "decode_brush",
     "decode_rle",
     "read_masks",
     "read_votes",

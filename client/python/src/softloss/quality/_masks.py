@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._label_studio import annotator_name, load_export, results
+from ._run_lengths import decode_brush, decode_rle
 from ._votes import BadRow, InputError, bad_rows_error
 
 Bytes = npt.NDArray[np.uint8]
@@ -47,8 +49,8 @@ def read_masks(source: Any, *, skip_bad_rows: bool = False) -> MaskTable:
             ``readers`` and ``images`` (names) and ``shape`` (H, W), with which ``masks`` may be
             bit-packed as [images, readers, ceil(H·W / 8)] (NumPy's ``packbits``, row-major; without
             ``shape`` square masks are assumed); to a COCO .json whose annotations have run lengths
-            and an ``annotator`` (or ``annotator_id``, also under ``attributes``); or a list of
-            COCO files, one a reader.
+            and an ``annotator`` (or ``annotator_id``, also under ``attributes``); to a Label Studio
+            export (.json) with brush labels; or a list of COCO files, one a reader.
         skip_bad_rows: leave malformed masks out instead of raising.
     """
     if isinstance(source, MaskTable):
@@ -59,6 +61,8 @@ def read_masks(source: Any, *, skip_bad_rows: bool = False) -> MaskTable:
         return _from_array(np.asarray(source), None, None, "masks")
     path = pathlib.Path(source)
     if path.suffix.lower() == ".json":
+        if path.is_file() and path.read_bytes().lstrip()[:1] == b"[":
+            return _read_brush(path, skip_bad_rows)
         return _read_coco([path], skip_bad_rows)
     if not path.is_file():
         raise InputError(f"{path}: there is no such file", field="masks")
@@ -116,56 +120,8 @@ def _from_array(
     return MaskTable(image_names, reader_names, list(data), [list(range(r))] * n, soft)
 
 
-def decode_rle(counts: str | bytes | Sequence[int], height: int, width: int) -> Bytes:
-    """Decode COCO's run lengths, of zeros and ones by turns down the columns.
-
-    Args:
-        counts: the lengths, or their text: five bits a character from 48 on, the sixth bit says
-            that more follow, the sign is the last one's fifth bit, and from the fourth length on
-            each is the difference to the one two before.
-        height: of the image.
-        width: of the image.
-
-    Returns:
-        uint8 [height, width] of 0 and 1.
-
-    >>> decode_rle([1, 2, 3], 2, 3).tolist()
-    [[0, 1, 0], [1, 0, 0]]
-    """
-    lengths = _lengths(counts) if isinstance(counts, (str, bytes)) else [int(n) for n in counts]
-    if any(n < 0 for n in lengths) or sum(lengths) != height * width:
-        raise ValueError(
-            f"run lengths must be at least 0 and sum to {height} x {width}; sum to {sum(lengths)}"
-        )
-    values = np.arange(len(lengths), dtype=np.uint8) & 1
-    return np.repeat(values, lengths).reshape(width, height).T
-
-
-def _lengths(text: str | bytes) -> list[int]:
-    data = text.encode() if isinstance(text, str) else text
-    lengths: list[int] = []
-    place = 0
-    while place < len(data):
-        number = shift = 0
-        while True:
-            if place == len(data):
-                raise ValueError("run lengths are cut off")
-            bits = data[place] - 48
-            if not 0 <= bits < 64 or shift > 60:
-                raise ValueError(f"run lengths have the character {chr(data[place])!r}")
-            place += 1
-            number |= (bits & 31) << shift
-            shift += 5
-            if not bits & 32:
-                if bits & 16:
-                    number -= 1 << shift
-                break
-        lengths.append(number + (lengths[-2] if len(lengths) > 2 else 0))
-    return lengths
-
-
 def _read_coco(paths: Sequence[pathlib.Path], skip_bad_rows: bool) -> MaskTable:
-    drawn: dict[str, dict[str, Bytes]] = {}
+    drawn: Drawn = {}
     bad: list[BadRow] = []
     for path in paths:
         document = _load_coco(path)
@@ -189,12 +145,54 @@ def _read_coco(paths: Sequence[pathlib.Path], skip_bad_rows: bool) -> MaskTable:
             if len(categories) > 1:
                 kind = annotation.get("category_id")
                 name += f" / {categories.get(kind, str(kind))}"
-            of_image = drawn.setdefault(name, {})
-            if any(other.shape != mask.shape for other in of_image.values()):
+            if not _draw(drawn, name, reader, mask):
                 reason = f"annotation {number}: the image's other masks have another size"
                 bad.append(BadRow(path.name, number, reason))
+    return _joined(drawn, bad, skip_bad_rows)
+
+
+def _read_brush(path: pathlib.Path, skip_bad_rows: bool) -> MaskTable:
+    """Read the brush labels of a Label Studio export."""
+    drawn: Drawn = {}
+    bad: list[BadRow] = []
+    for line, task in enumerate(load_export(path), 1):
+        for annotation in task.get("annotations") or []:
+            if annotation.get("was_cancelled"):
                 continue
-            of_image[reader] = of_image[reader] | mask if reader in of_image else mask
+            for result in results(annotation):
+                value = result.get("value") or {}
+                if result.get("type") != "brushlabels" and "rle" not in value:
+                    continue
+                try:
+                    size = (int(result["original_height"]), int(result["original_width"]))
+                    mask = decode_brush(value["rle"], *size)
+                    if not (reader := annotator_name(annotation)):
+                        raise ValueError("there is no annotator")
+                except (KeyError, ValueError, TypeError) as error:
+                    reason = f"task {task.get('id', line)}: brush: {error}"
+                    bad.append(BadRow(path.name, line, reason))
+                    continue
+                kinds = value.get("brushlabels") or [""]
+                name = f"{task.get('id', line)} / {kinds[0]}" if kinds[0] else str(task.get("id"))
+                if not _draw(drawn, name, reader, mask):
+                    reason = f"task {task.get('id', line)}: brush: masks have different sizes"
+                    bad.append(BadRow(path.name, line, reason))
+    return _joined(drawn, bad, skip_bad_rows)
+
+
+Drawn = dict[str, dict[str, Bytes]]
+
+
+def _draw(drawn: Drawn, image: str, reader: str, mask: Bytes) -> bool:
+    """Add a mask to what a reader drew on an image, unless the image has another size."""
+    of_image = drawn.setdefault(image, {})
+    if any(other.shape != mask.shape for other in of_image.values()):
+        return False
+    of_image[reader] = of_image[reader] | mask if reader in of_image else mask
+    return True
+
+
+def _joined(drawn: Drawn, bad: list[BadRow], skip_bad_rows: bool) -> MaskTable:
     if bad and not skip_bad_rows:
         raise bad_rows_error(bad)
     if not drawn:
