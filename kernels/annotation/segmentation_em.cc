@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -11,27 +12,13 @@ namespace softloss::annotation {
 namespace {
 
 constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
+constexpr int kMaxReaders = 64;            // the bits of a pattern
 constexpr double kLeastPosterior = 1e-15;  // below it is 0
 
-absl::Status CheckMasks(const MaskView& masks) {
-  if (masks.readers < 1 || masks.readers > 64) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("masks.readers: must be from 1 to 64; were ", masks.readers));
-  }
-  if (masks.pixels < 0 || (masks.data == nullptr && masks.pixels > 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("masks.pixels: must not be negative, and have data; were ", masks.pixels));
-  }
-  return absl::OkStatus();
-}
-
 // Which readers marked the pixel, a bit each.
-std::uint64_t Pattern(const MaskView& masks, std::int64_t pixel) {
+std::uint64_t Pattern(const std::uint8_t* pixel, int readers) {
   std::uint64_t pattern = 0;
-  const std::uint8_t* at = masks.data + pixel * masks.pixel_stride;
-  for (int r = 0; r < masks.readers; ++r, at += masks.reader_stride) {
-    pattern |= std::uint64_t{*at != 0} << r;
-  }
+  for (int r = 0; r < readers; ++r) pattern |= std::uint64_t{pixel[r]} << r;
   return pattern;
 }
 
@@ -51,10 +38,10 @@ struct Case {
 
 class Em {
  public:
-  Em(const MaskView& masks) : readers_(masks.readers), pixels_(masks.pixels) {
+  explicit Em(const ReaderMasks& masks) : readers_(masks.readers), pixels_(masks.pixels()) {
     absl::flat_hash_map<std::uint64_t, std::size_t> index;
-    for (std::int64_t x = 0; x < masks.pixels; ++x) {
-      const std::uint64_t pattern = Pattern(masks, x);
+    for (std::int64_t x = 0; x < pixels_; ++x) {
+      const std::uint64_t pattern = Pattern(masks.value.data() + x * readers_, readers_);
       // Neighbours are mostly alike.
       if (cases.empty() || cases[last_].pattern != pattern) {
         const auto [at, added] = index.try_emplace(pattern, cases.size());
@@ -135,27 +122,28 @@ class Em {
 
 }  // namespace
 
-absl::StatusOr<std::vector<float>> MeanMask(const MaskView& masks) {
-  if (auto s = CheckMasks(masks); !s.ok()) return s;
-  std::vector<float> mean(masks.pixels);
-  for (std::int64_t x = 0; x < masks.pixels; ++x) {
-    mean[x] = static_cast<float>(Marks(Pattern(masks, x))) / static_cast<float>(masks.readers);
+absl::StatusOr<std::vector<float>> MeanMask(const ReaderMasks& masks) {
+  if (auto s = Validate(masks); !s.ok()) return s;
+  std::vector<float> mean(masks.pixels());
+  const float all = static_cast<float>(masks.readers * masks.scale);
+  for (std::size_t x = 0; x < mean.size(); ++x) {
+    const auto pixel = masks.value.subspan(x * masks.readers, masks.readers);
+    mean[x] = static_cast<float>(std::accumulate(pixel.begin(), pixel.end(), 0)) / all;
   }
   return mean;
 }
 
-absl::StatusOr<std::vector<std::uint8_t>> MajorityMask(const MaskView& masks) {
-  if (auto s = CheckMasks(masks); !s.ok()) return s;
-  std::vector<std::uint8_t> mask(masks.pixels);
-  for (std::int64_t x = 0; x < masks.pixels; ++x) {
-    mask[x] = 2 * Marks(Pattern(masks, x)) >= masks.readers;
-  }
-  return mask;
-}
-
-absl::StatusOr<SegmentationEm> FitSegmentationEm(const MaskView& masks,
+absl::StatusOr<SegmentationEm> FitSegmentationEm(const ReaderMasks& masks,
                                                  const SegmentationEmOptions& options) {
-  if (auto s = CheckMasks(masks); !s.ok()) return s;
+  if (auto s = Validate(masks); !s.ok()) return s;
+  if (masks.scale != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("scale: must be 1, of binary masks; was ", masks.scale));
+  }
+  if (masks.readers > kMaxReaders) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("readers: must be at most ", kMaxReaders, "; were ", masks.readers));
+  }
   Em em(masks);
   SegmentationEm out;
   double last = -std::numeric_limits<double>::infinity();

@@ -5,24 +5,13 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/annotation/pixels.h"
 
 namespace softloss::annotation {
 
-// Masks of one image, 0 or not 0, element [reader, pixel] at data[reader·reader_stride +
-// pixel·pixel_stride]. Does not own; readers ≤ 64.
-struct MaskView {
-  const std::uint8_t* data = nullptr;
-  int readers = 0;
-  std::int64_t pixels = 0;
-  std::int64_t reader_stride = 0;
-  std::int64_t pixel_stride = 1;
-};
-
-// [pixels] The share of readers who marked the pixel: a soft label.
-absl::StatusOr<std::vector<float>> MeanMask(const MaskView& masks);
-
-// [pixels] 1 where at least half of the readers marked the pixel (crowd-kit's rule for ties).
-absl::StatusOr<std::vector<std::uint8_t>> MajorityMask(const MaskView& masks);
+// [pixels] The readers' mean of each pixel, from 0 to 1: a soft label. (The binary one is MajorityMask,
+// pixels.h.) INVALID_ARGUMENT as Validate(masks).
+absl::StatusOr<std::vector<float>> MeanMask(const ReaderMasks& masks);
 
 struct SegmentationEmOptions {
   int max_iterations = 10;
@@ -39,9 +28,10 @@ struct SegmentationEm {
 
 // EM with one accuracy a reader (Lee, Das Sarma and Parameswaran, 2018), as crowd-kit's
 // SegmentationEM: each iteration's posteriors are the next one's prior of the pixel, which sharpens
-// them. Pixels that the same readers marked are one case, so its time is a pass over the masks and
-// then little. INVALID_ARGUMENT for a shape that is not sound.
-absl::StatusOr<SegmentationEm> FitSegmentationEm(const MaskView& masks,
+// them. The masks are of one image; pixels that the same readers marked are one case, so that its time
+// is a pass over the masks and then little. INVALID_ARGUMENT as Validate(masks), and for a scale that
+// is not 1, or more than 64 readers.
+absl::StatusOr<SegmentationEm> FitSegmentationEm(const ReaderMasks& masks,
                                                  const SegmentationEmOptions& options);
 
 }  // namespace softloss::annotation

@@ -21,19 +21,15 @@ using ::testing::HasSubstr;
 
 // Rows of text, a reader each: '#' is marked.
 struct Masks {
-  std::vector<std::uint8_t> data;
-  int readers = 0;
+  std::vector<std::uint8_t> data;  // [pixels, readers]
+  int readers;
 
-  Masks(std::initializer_list<std::string> rows) {
-    for (const std::string& row : rows) {
-      for (const char c : row) data.push_back(c == '#');
-      ++readers;
+  Masks(std::initializer_list<std::string> rows) : readers(static_cast<int>(rows.size())) {
+    for (std::size_t x = 0; x < rows.begin()->size(); ++x) {
+      for (const std::string& row : rows) data.push_back(row[x] == '#');
     }
   }
-  MaskView view() const {
-    const auto pixels = static_cast<std::int64_t>(data.size()) / readers;
-    return {.data = data.data(), .readers = readers, .pixels = pixels, .reader_stride = pixels};
-  }
+  ReaderMasks view() const { return {.value = data, .readers = readers}; }
 };
 
 std::string Text(const std::vector<std::uint8_t>& mask) {
@@ -54,8 +50,6 @@ TEST(SegmentationEmTest, IsCrowdKitsOnItsExamples) {
   ASSERT_TRUE(first.ok() && second.ok());
   EXPECT_EQ(Text(first->mask), "........################");
   EXPECT_EQ(Text(second->mask), "........#####...#######.");
-  EXPECT_EQ(Text(*MajorityMask(kFirst.view())), "........################");
-  EXPECT_EQ(Text(*MajorityMask(kSecond.view())), "........#####..########.");
 }
 
 // crowd-kit's algorithm, pixel by pixel.
@@ -113,43 +107,32 @@ struct PlainEm {
   }
 };
 
-TEST(SegmentationEmTest, EqualsItsFormulasInEitherLayout) {
+TEST(SegmentationEmTest, EqualsItsFormulas) {
   Random random(51);
   for (int trial = 0; trial < 30; ++trial) {
     const int readers = static_cast<int>(random.Int(3, 8)), pixels = 400;
     std::vector<std::vector<int>> masks(readers, std::vector<int>(pixels));
-    std::vector<std::uint8_t> by_pixel(readers * pixels), by_reader(readers * pixels);
+    std::vector<std::uint8_t> values;
     for (int x = 0; x < pixels; ++x) {
       for (int r = 0; r < readers; ++r) {
         masks[r][x] = random.Chance(0.7 + 0.04 * r) ? x % 20 < 8 : random.Chance(0.3);
-        by_pixel[x * readers + r] = by_reader[r * pixels + x] = masks[r][x] ? 7 : 0;
+        values.push_back(static_cast<std::uint8_t>(masks[r][x]));
       }
     }
     const SegmentationEmOptions options = {.max_iterations = 1 + trial % 10};
     const PlainEm expected(masks, options.max_iterations, options.tolerance);
-    for (const MaskView& view : {MaskView{.data = by_pixel.data(),
-                                .readers = readers,
-                                .pixels = pixels,
-                                .reader_stride = 1,
-                                .pixel_stride = readers},
-                                 MaskView{.data = by_reader.data(),
-                                 .readers = readers,
-                                 .pixels = pixels,
-                                 .reader_stride = pixels}}) {
-      const auto fit = FitSegmentationEm(view, options);
-      ASSERT_TRUE(fit.ok());
-      EXPECT_EQ(fit->iterations, expected.iterations);
-      for (int x = 0; x < pixels; ++x) EXPECT_NEAR(fit->posterior[x], expected.posterior[x], 1e-6);
-      for (int r = 0; r < readers; ++r) EXPECT_NEAR(fit->accuracy[r], expected.accuracy[r], 1e-10);
-      const auto mean = MeanMask(view);
-      ASSERT_TRUE(mean.ok());
-      for (int x = 0; x < pixels; ++x) {
-        int marks = 0;
-        for (int r = 0; r < readers; ++r) marks += masks[r][x];
-        EXPECT_FLOAT_EQ((*mean)[x], static_cast<float>(marks) / static_cast<float>(readers));
-      }
-    }
+    const auto fit = FitSegmentationEm({.value = values, .readers = readers}, options);
+    ASSERT_TRUE(fit.ok()) << fit.status();
+    EXPECT_EQ(fit->iterations, expected.iterations);
+    for (int x = 0; x < pixels; ++x) EXPECT_NEAR(fit->posterior[x], expected.posterior[x], 1e-6);
+    for (int r = 0; r < readers; ++r) EXPECT_NEAR(fit->accuracy[r], expected.accuracy[r], 1e-10);
   }
+}
+
+TEST(MeanMaskTest, IsASoftLabel) {
+  const std::vector<std::uint8_t> binary = {0, 1, 1, 1, 1, 1}, soft = {255, 0, 51, 102};
+  EXPECT_THAT(*MeanMask({.value = binary, .readers = 3}), ElementsAre(2 / 3.f, 1));
+  EXPECT_THAT(*MeanMask({.value = soft, .readers = 2, .scale = 255}), ElementsAre(0.5f, 0.3f));
 }
 
 TEST(SegmentationEmTest, FindsTheReaderWhoMarksAtRandom) {
@@ -158,7 +141,7 @@ TEST(SegmentationEmTest, FindsTheReaderWhoMarksAtRandom) {
                  std::string(4000, '.')};
   for (int x = 0; x < 4000; ++x) {
     for (int r = 0; r < 4; ++r) {
-      masks.data[r * 4000 + x] = r == 2 ? random.Chance(0.5) : (x % 10 < 4) == random.Chance(0.95);
+      masks.data[x * 4 + r] = r == 2 ? random.Chance(0.5) : (x % 10 < 4) == random.Chance(0.95);
     }
   }
   const auto fit = FitSegmentationEm(masks.view(), {});
@@ -185,10 +168,13 @@ TEST(SegmentationEmTest, EdgesAreDefined) {
   const auto invalid = [](const char* text) {
     return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text));
   };
+  const std::vector<std::uint8_t> values(130, 2);
+  EXPECT_THAT(FitSegmentationEm({.value = values, .readers = 65, .scale = 2}, {}),
+              invalid("scale: must be 1, of binary masks; was 2"));
+  EXPECT_THAT(FitSegmentationEm({.value = values, .readers = 5}, {}), invalid("value[0, 0]: must be at most 1, the scale; was 2"));
   EXPECT_THAT(FitSegmentationEm({.readers = 65}, {}),
-              invalid("masks.readers: must be from 1 to 64"));
-  EXPECT_THAT(MeanMask({.readers = 0}), invalid("masks.readers"));
-  EXPECT_THAT(MajorityMask({.readers = 2, .pixels = 5}), invalid("masks.pixels"));
+              invalid("readers: must be at most 64; were 65"));
+  EXPECT_THAT(MeanMask({.readers = 0}), invalid("readers"));
 }
 
 }  // namespace
