@@ -290,7 +290,7 @@ def sample_pixels(rng: np.random.Generator) -> dict[str, Any]:
     """The analysis of four readers' discs, by the package."""
     from softloss.quality import analyze_masks
 
-    return analyze_masks(sample_masks(rng)).to_dict()
+    return analyze_masks(sample_masks(rng)).pixels
 
 
 def sample_masks(rng: np.random.Generator, images: int = 12, readers: int = 4) -> np.ndarray:

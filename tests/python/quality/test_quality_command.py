@@ -297,3 +297,18 @@ def test_on_a_server_as_in_this_process(
     for analysis in analyses:
         analysis.pop("provenance", None)
     assert analyses[0] == analyses[1] == analyses[2]
+
+
+def test_masks_alone(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = np.zeros((2, 2, 4, 4), bool)
+    masks[:, :, :2] = True
+    np.save(tmp_path / "m.npy", masks)
+    command = ["quality", "--masks", str(tmp_path / "m.npy")]
+    report, out = tmp_path / "r.html", tmp_path / "o.json"
+    assert main([*command, "--report", str(report), "--json", str(out)]) == 0
+    assert "images 2  readers 2  pixels 32  alpha_soft 1.0000" in capsys.readouterr().out
+    assert json.loads(out.read_text())["pixels"]["alpha_soft"] == 1.0
+    text = report.read_text()
+    assert "2 images with masks of 2 readers" in text and 'id="annotators"' not in text
+    assert main([*command, "--fail-under", "percent=0.5"]) == 1
+    assert "fail_under: needs votes" in capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_arrays_that_are_no_masks(masks: np.ndarray, message: str) -> None:
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(2, 4), st.just(2),
                                          st.integers(1, 5)), elements=st.integers(0, 1)))  # fmt: skip
 def test_figures_are_those_of_sets(masks: np.ndarray) -> None:
-    found = analyze_masks(masks).to_dict()
+    found = analyze_masks(masks).pixels
     images, readers = masks.shape[:2]
     for i in range(images):
         dices, ious = [], []
@@ -181,7 +181,7 @@ def test_figures_are_those_of_sets(masks: np.ndarray) -> None:
 
 def test_soft_masks_agree_with_themselves(rng: np.random.Generator) -> None:
     soft = rng.integers(0, 256, (3, 1, 6, 6)).astype(np.uint8)
-    found = analyze_masks(np.repeat(soft, 3, 1)).to_dict()
+    found = analyze_masks(np.repeat(soft, 3, 1)).pixels
     assert found["image"]["dice"] == [1.0] * 3 and found["alpha_soft"] == 1.0
     assert [row["iou"]["value"] for row in found["reader"]] == [1.0] * 3
 
@@ -190,7 +190,7 @@ def test_maps_are_of_the_most_contested(rng: np.random.Generator) -> None:
     masks = np.zeros((3, 2, 300, 10), np.uint8)
     masks[:, :, :100] = 1
     masks[1, 0, 100:200] = 1
-    found = analyze_masks(masks, maps=1).to_dict()
+    found = analyze_masks(masks, maps=1).pixels
     (shown,) = found["map"]
     assert (shown["image"], shown["step"], shown["height"], shown["width"]) == ("1", 3, 100, 4)
     assert shown["contested"] == 0.5
@@ -198,7 +198,7 @@ def test_maps_are_of_the_most_contested(rng: np.random.Generator) -> None:
 
 def test_lidc(shared_data: pathlib.Path) -> None:
     path = shared_data / "lidc-readers" / "masks.npz"
-    found = analyze_masks(path).to_dict()
+    found = analyze_masks(path).pixels
     assert (found["images"], len(found["readers"]), found["pixels"]) == (6457, 4, 6457 * 4096)
     # The soft alpha of all 26.4 million pixels, as published with the data.
     assert found["alpha_soft"] == pytest.approx(0.814734, abs=1e-6)

@@ -13,6 +13,7 @@ from .._errors import SoftlossError
 from ._campaigns import Campaigns
 from ._limits import AGREEMENT_METRICS, ANNOTATOR_METRICS
 from ._native import AnalysisOptions
+from ._pixels import analyze_masks
 from ._quality import Quality, analyze, prepare
 from ._reader import read_votes
 from ._votes import InputError, VoteTable
@@ -136,6 +137,8 @@ def _say(*words: object) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     try:
+        if args.masks and not args.input and not args.campaign:
+            return _masks_alone(args)
         quality = _analyze(args)
         _write(quality, args)
     except SoftlossError as error:
@@ -233,6 +236,27 @@ def _masks(paths: Sequence[str]) -> Any:
     if len(paths) > 1 and not all(path.lower().endswith(".json") for path in paths):
         raise InputError("masks: several files must be COCO's, one a reader", field="masks")
     return paths[0] if len(paths) == 1 else list(paths)
+
+
+def _masks_alone(args: argparse.Namespace) -> int:
+    given = ("predictions", "gold", "worklist", "consensus", "fail_under")
+    if extra := [name for name in given if getattr(args, name)]:
+        raise InputError(f"{extra[0]}: needs votes", field=extra[0])
+    found = analyze_masks(_masks(args.masks), skip_bad_rows=args.skip_bad_rows)
+    if args.report:
+        found.report(args.report, title=args.title)
+    if args.json:
+        found.to_json(args.json)
+    pixels = found.pixels
+    alpha = pixels["alpha_soft"]
+    print(
+        f"images {pixels['images']}  readers {len(pixels['readers'])}  "
+        f"pixels {pixels['pixels']}  alpha_soft {'-' if alpha is None else f'{alpha:.4f}'}"
+    )
+    for reader in pixels["reader"]:
+        if reader["dice"] is not None:
+            print(f"reader  {reader['name']}  dice {reader['dice']['value']:.4f}")
+    return OK
 
 
 def _write(quality: Quality, args: argparse.Namespace) -> None:

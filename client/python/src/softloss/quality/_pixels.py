@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .._softloss import __version__
 from ._masks import Bytes, MaskTable, read_masks
+from ._outputs import write_json, write_text
+from ._report import render
 from ._votes import Floats, InputError
 
 #: The longest side of a map in pixels; larger images are averaged down to it.
@@ -18,13 +22,32 @@ MAP_SIDE = 128
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PixelQuality:
-    """What `analyze_masks` finds, in the form of the schema's ``pixels``."""
+    """What `analyze_masks` finds.
+
+    Attributes:
+        pixels: the schema's ``pixels``: plain lists and numbers.
+        provenance: which masks were left out.
+    """
 
     pixels: dict[str, Any]
+    provenance: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the schema's ``pixels``: plain lists and numbers."""
-        return self.pixels
+        """Return an analysis of masks alone: the schema with ``pixels``, and without votes."""
+        return {
+            "schema": "softloss.quality/1",
+            "version": __version__,
+            "pixels": self.pixels,
+            "provenance": self.provenance,
+        }
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the analysis as JSON."""
+        write_json(path, self.to_dict())
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
+        """Write the report: one HTML file."""
+        write_text(path, render(self.to_dict(), title=title))
 
 
 @dataclasses.dataclass
@@ -136,8 +159,10 @@ def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -
         (i for i, share in enumerate(columns["contested"]) if share is not None),
         key=lambda i: (-columns["contested"][i], table.images[i]),
     )[:maps]
+    bad_rows = [dataclasses.asdict(row) for row in table.bad_rows]
     return PixelQuality(
-        {
+        provenance={"bad_row_count": len(bad_rows), "bad_rows": bad_rows[:1000]},
+        pixels={
             "images": len(table.images),
             "readers": table.readers,
             "pixels": sum(int(mask[0].size) for mask in table.masks),
@@ -159,7 +184,7 @@ def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -
             },
             "image": columns,
             "map": [_map(table, columns, i, scale) for i in worst],
-        }
+        },
     )
 
 

@@ -176,7 +176,7 @@ def analyze(
     analysis["options"] = dataclasses.asdict(chosen)
     if masks is not None:
         drawn = read_masks(masks, skip_bad_rows=skip_bad_rows)
-        analysis["pixels"] = analyze_masks(drawn).to_dict()
+        analysis["pixels"] = analyze_masks(drawn).pixels
         if drawn.bad_rows:
             notes.append(f"{len(drawn.bad_rows):,} masks were left out")
     analysis["provenance"] = _provenance(table, notes)

@@ -29,7 +29,33 @@ def render(
         item_url: where an item can be looked at, with ``{item}`` for its name; rows of the worklist
             then link there.
     """
+    masks_alone = "annotator" not in analysis
     sections = [
+        *([items.pixels(analysis)] if masks_alone else _of_votes(analysis, item_url)),
+        _inputs(analysis),
+        Section("definitions", "Definitions", glossary()),
+    ]
+    script = _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
+    return string.Template(_template("report.html")).substitute(
+        title=esc(title or "How good are these labels?"),
+        lead=_lead(analysis["pixels"] if masks_alone else analysis),
+        version=esc(analysis["version"]),
+        nav="\n".join(
+            f'<li><a href="#{part.anchor}"{" class=absent" if part.absent else ""}>'
+            f"{esc(part.title)}</a></li>"
+            for part in sections
+        ),
+        sections="\n".join(section.html() for section in sections),
+        footer=f"softloss {esc(analysis['version'])}, schema {esc(analysis['schema'])}.",
+        style=_template("report.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def _of_votes(analysis: Mapping[str, Any], item_url: str | None) -> list[Section]:
+    return [
         _summary(analysis),
         people.alerts(analysis),
         people.leaderboard(analysis),
@@ -42,30 +68,20 @@ def render(
         people.drift(analysis),
         items.pixels(analysis),
         items.worklist(analysis, item_url),
-        _inputs(analysis),
-        Section("definitions", "Definitions", glossary()),
     ]
-    counts = analysis["counts"]
-    script = _template("report.js")
-    digest = base64.b64encode(hashlib.sha256(f"\n{script}\n".encode()).digest()).decode()
-    return string.Template(_template("report.html")).substitute(
-        title=esc(title or "How good are these labels?"),
-        lead=(
-            f"{people.plural(counts['votes'], 'vote')} of "
-            f"{people.plural(counts['annotators'], 'annotator')} on "
-            f"{people.plural(counts['items'], 'item')}, {len(analysis['classes'])} classes."
-        ),
-        version=esc(analysis["version"]),
-        nav="\n".join(
-            f'<li><a href="#{part.anchor}"{" class=absent" if part.absent else ""}>'
-            f"{esc(part.title)}</a></li>"
-            for part in sections
-        ),
-        sections="\n".join(section.html() for section in sections),
-        footer=f"softloss {esc(analysis['version'])}, schema {esc(analysis['schema'])}.",
-        style=_template("report.css"),
-        script=script,
-        script_hash=f"sha256-{digest}",
+
+
+def _lead(found: Mapping[str, Any]) -> str:
+    plural = people.plural
+    if "readers" in found:
+        return (
+            f"{plural(found['images'], 'image')} with masks of "
+            f"{plural(len(found['readers']), 'reader')}."
+        )
+    counts = found["counts"]
+    return (
+        f"{plural(counts['votes'], 'vote')} of {plural(counts['annotators'], 'annotator')} on "
+        f"{plural(counts['items'], 'item')}, {len(found['classes'])} classes."
     )
 
 
@@ -154,6 +170,8 @@ def _inputs(analysis: Mapping[str, Any]) -> Section:
         )
     elif sources:
         parts.append('<p class="more">Every row was used.</p>')
+    if "consensus" not in analysis:
+        return Section("inputs", "Inputs", "".join(parts) or note("Every mask was used."))
     method = analysis["consensus"]["method"]
     parts.append(
         f'<p class="more">{term("consensus")} by {esc(method)}. A {term("soft_vote", "vote")} is a '
