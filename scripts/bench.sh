@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
 # Runs the benchmarks of the release build, or those named. Each writes build/bench/<name>.json,
-# prints its table and the rows that miss their bar.
+# prints its table and the rows that miss their bar. "annotation" is a Python program beside them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mkdir -p build/bench
-if (($#)); then names=("$@"); else mapfile -t names < <(basename -s _bench build/release/bin/*_bench); fi
+if (($#)); then
+  names=("$@")
+else
+  mapfile -t names < <(basename -s _bench build/release/bin/*_bench)
+  names+=(annotation)
+fi
 status=0
 for name in "${names[@]}"; do
-  "build/release/bin/${name}_bench" "build/bench/$name.json" || status=1
+  if [ "$name" = annotation ]; then
+    scripts/bench_annotation.sh "build/bench/$name.json" || status=1
+  else
+    "build/release/bin/${name}_bench" "build/bench/$name.json" || status=1
+  fi
 done
 exit "$status"
