@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/metrics.h"
+#include "softloss/v1/quality.grpc.pb.h"
 
 namespace softloss {
 namespace {
@@ -147,7 +148,8 @@ class WatchCall final : public LiveCall, public std::enable_shared_from_this<Wat
 }  // namespace
 
 ServingStatus HealthState::Of(const std::string& service) const {
-  if (!service.empty() && service != v1::Scorer::service_full_name()) {
+  if (!service.empty() && service != v1::Scorer::service_full_name() &&
+      service != v1::AnnotationQuality::service_full_name()) {
     return HealthCheckResponse::SERVICE_UNKNOWN;
   }
   return serving() ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;

@@ -19,7 +19,7 @@ using HealthService = grpc::health::v1::Health::WithAsyncMethod_Check<
     grpc::health::v1::Health::WithAsyncMethod_Watch<grpc::health::v1::Health::Service>>;
 using ServingStatus = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
-// Whether the server serves. The server as a whole ("") and softloss.v1.Scorer share one status.
+// Whether the server serves. The server as a whole ("") and our services share one status.
 // Thread-safe.
 class HealthState {
  public:

@@ -18,10 +18,11 @@ constexpr int kStreamAccepts = 4;
 }  // namespace
 
 IoThread::IoThread(std::unique_ptr<grpc::ServerCompletionQueue> queue, const CallEnv& env,
-                   const HealthEnv& health)
-    : queue_(std::move(queue)), env_(env), health_(health) {
+                   const HealthEnv& health, const QualityEnv& quality)
+    : queue_(std::move(queue)), env_(env), health_(health), quality_(quality) {
   env_.queue = queue_.get();
   health_.call = &env_;
+  quality_.call = &env_;
 }
 
 void IoThread::Start() {
@@ -29,6 +30,7 @@ void IoThread::Start() {
   for (int i = 0; i < kStreamAccepts; ++i) StreamCall::Accept(&env_);
   AcceptCapabilitiesCalls(&env_);
   AcceptHealthCalls(&health_);
+  AcceptQualityCalls(&quality_);
   thread_ = std::thread([this] { Serve(); });
 }
 

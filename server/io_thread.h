@@ -8,15 +8,16 @@
 
 #include "server/call.h"
 #include "server/health.h"
+#include "server/quality_calls.h"
 
 namespace softloss {
 
 // The thread that waits in Next() also receives and parses, so a stream stays on one core.
 class IoThread {
  public:
-  // `env` and `health` are templates; the thread has copies with its own queue.
+  // The environments are templates; the thread has copies with its own queue.
   IoThread(std::unique_ptr<grpc::ServerCompletionQueue> queue, const CallEnv& env,
-           const HealthEnv& health);
+           const HealthEnv& health, const QualityEnv& quality);
   ~IoThread() { Shutdown(); }
 
   // Posts the accepts and starts the thread; once the server has started.
@@ -31,6 +32,7 @@ class IoThread {
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   CallEnv env_;
   HealthEnv health_;
+  QualityEnv quality_;
   bool shut_down_ = false;
   std::thread thread_;
 };

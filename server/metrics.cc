@@ -42,6 +42,12 @@ constexpr std::array<Rpc, kRpcMethods> kRpcs = {{
     {"unary", "softloss.v1.Scorer", "GetCapabilities", true},
     {"unary", "grpc.health.v1.Health", "Check", true},
     {"server_stream", "grpc.health.v1.Health", "Watch", false},
+    {"unary", "softloss.v1.AnnotationQuality", "OpenCampaign", true},
+    {"unary", "softloss.v1.AnnotationQuality", "ListCampaigns", true},
+    {"unary", "softloss.v1.AnnotationQuality", "DeleteCampaign", true},
+    {"bidi_stream", "softloss.v1.AnnotationQuality", "Feed", false},
+    {"unary", "softloss.v1.AnnotationQuality", "CloseItems", true},
+    {"server_stream", "softloss.v1.AnnotationQuality", "Analyze", false},
 }};
 
 // As go-grpc-prometheus spells them, so that its dashboards and alerts work.
@@ -58,6 +64,9 @@ constexpr std::array<const char*, kInvalidReasons> kInvalidNames = {"framing", "
 constexpr std::array<const char*, kShedReasons> kShedNames = {"bytes", "quota", "queue", "draining",
                                                               "backend"};
 constexpr std::array<const char*, kBackendErrorKinds> kErrorNames = {"oom", "sticky", "other"};
+
+constexpr std::array<const char*, kVoteOutcomes> kVoteNames = {"accepted", "duplicate",
+                                                               "superseded", "refused"};
 
 struct Stage {
   const char* name;
@@ -159,7 +168,7 @@ struct Metrics::Impl {
   };
   struct GaugeSource {
     std::string name, help;
-    std::function<double()> read;
+    std::function<std::vector<GaugeSample>()> read;
   };
 
   explicit Impl(const BuildInfo& info);
@@ -210,6 +219,7 @@ struct Metrics::Impl {
   std::array<Counter*, kInvalidReasons> invalid;
   std::array<Counter*, kShedReasons> shed;
   std::array<Counter*, kBackendErrorKinds> backend_errors;
+  std::array<Counter*, kVoteOutcomes> votes;
   std::array<Counter*, kCloseReasons> batches_closed;
   std::size_t batch_items_series, batch_bytes_series;
   Counter* nonfinite_predictions;
@@ -281,6 +291,8 @@ Metrics::Impl::Impl(const BuildInfo& info) {
   backend_errors =
       AddEach(Counters("softloss_backend_errors_total", "Failures of the backend, by kind."),
               "kind", kErrorNames);
+  votes = AddEach(Counters("softloss_quality_votes_total", "Votes fed to campaigns, by outcome."),
+                  "outcome", kVoteNames);
   std::array<const char*, kCloseReasons> reasons;
   for (int i = 0; i < kCloseReasons; ++i) reasons[i] = Name(static_cast<CloseReason>(i)).data();
   batches_closed =
@@ -367,10 +379,21 @@ void Metrics::BackendError(BackendErrorKind kind) {
   impl_->backend_errors[static_cast<int>(kind)]->Increment();
 }
 
+void Metrics::QualityVotes(VoteOutcome outcome, std::int64_t votes) {
+  Add(*impl_->votes[static_cast<int>(outcome)], votes);
+}
+
 void Metrics::SetReady(bool ready) { impl_->ready.Set(ready ? 1 : 0); }
 
 void Metrics::AddGaugeSource(std::string_view name, std::string_view help,
                              std::function<double()> source) {
+  AddGaugeSource(name, help, [source = std::move(source)] {
+    return std::vector<GaugeSample>{{{}, source()}};
+  });
+}
+
+void Metrics::AddGaugeSource(std::string_view name, std::string_view help,
+                             std::function<std::vector<GaugeSample>()> source) {
   impl_->dropped.Add({{"metric", std::string(name)}});
   std::lock_guard lock(impl_->mutex);
   impl_->sources.push_back({std::string(name), std::string(help), std::move(source)});
@@ -386,12 +409,18 @@ std::string Metrics::Serialize() const {
   {
     std::lock_guard lock(impl_->mutex);
     for (const Impl::GaugeSource& source : impl_->sources) {
-      const double value = source.read();
-      if (std::isfinite(value)) {
-        families.push_back(OneValue(source.name, source.help, MetricType::Gauge, value));
-      } else {
-        impl_->dropped.Add({{"metric", source.name}}).Increment();
+      MetricFamily family{source.name, source.help, MetricType::Gauge, {}};
+      for (const GaugeSample& sample : source.read()) {
+        if (!std::isfinite(sample.value)) {
+          impl_->dropped.Add({{"metric", source.name}}).Increment();
+          continue;
+        }
+        ClientMetric metric;
+        for (const auto& [label, value] : sample.labels) metric.label.push_back({label, value});
+        metric.gauge.value = sample.value;
+        family.metric.push_back(std::move(metric));
       }
+      if (!family.metric.empty()) families.push_back(std::move(family));
     }
   }
   for (MetricFamily& family : impl_->registry.Collect()) families.push_back(std::move(family));

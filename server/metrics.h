@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "kernels/loss.h"
 #include "kernels/reduce.h"
@@ -22,8 +24,14 @@ enum class RpcMethod : std::uint8_t {
   kGetCapabilities,
   kHealthCheck,
   kHealthWatch,
+  kQualityOpenCampaign,
+  kQualityListCampaigns,
+  kQualityDeleteCampaign,
+  kQualityFeed,
+  kQualityCloseItems,
+  kQualityAnalyze,
 };
-inline constexpr int kRpcMethods = 5;
+inline constexpr int kRpcMethods = 11;
 
 // How an item ended. Every item that was started has exactly one.
 enum class Outcome : std::uint8_t { kOk, kInvalid, kShed, kExpired, kCancelled, kFailed };
@@ -49,6 +57,16 @@ inline constexpr int kShedReasons = 5;
 
 enum class BackendErrorKind : std::uint8_t { kOutOfMemory, kSticky, kOther };
 inline constexpr int kBackendErrorKinds = 3;
+
+// What became of a vote that was fed to a campaign.
+enum class VoteOutcome : std::uint8_t { kAccepted, kDuplicate, kSuperseded, kRefused };
+inline constexpr int kVoteOutcomes = 4;
+
+// One series of a gauge that has labels.
+struct GaugeSample {
+  std::vector<std::pair<std::string, std::string>> labels;
+  double value;
+};
 
 struct ItemObservation {
   Loss loss = Loss::kSigmoidCrossEntropy;
@@ -95,11 +113,15 @@ class Metrics {
   void StreamClosed();
   void BatchClosed(CloseReason reason, std::int64_t items, std::int64_t bytes);
   void BackendError(BackendErrorKind kind);
+  void QualityVotes(VoteOutcome outcome, std::int64_t votes);
   void SetReady(bool ready);
 
   // A gauge that is read when the metrics are. `name` is complete ("softloss_queue_bytes"). `source`
   // may be called from any thread until ClearGaugeSources returns.
   void AddGaugeSource(std::string_view name, std::string_view help, std::function<double()> source);
+  // The same with any number of series; whoever gives them keeps the number small.
+  void AddGaugeSource(std::string_view name, std::string_view help,
+                      std::function<std::vector<GaugeSample>()> source);
   void ClearGaugeSources();
 
   // The text exposition format, version 0.0.4.

@@ -21,6 +21,8 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/metrics_http.h"
+#include "server/quality_calls.h"
+#include "server/quality_service.h"
 #include "server/slab_pool.h"
 #include "server/worker_pool.h"
 
@@ -30,6 +32,9 @@
 
 namespace softloss {
 namespace {
+
+// They wait for the disk, and analyse together.
+constexpr int kQualityWorkers = 2;
 
 // How long calls that were cancelled may take to end.
 constexpr auto kCancelGrace = std::chrono::seconds(5);
@@ -73,6 +78,8 @@ struct Server::Impl {
   std::unique_ptr<WorkerPool> workers;
   std::unique_ptr<Batcher> lane;  // for devices
   std::unique_ptr<Dispatcher> dispatcher;
+  std::unique_ptr<WorkerPool> quality_workers;
+  std::unique_ptr<QualityService> quality;  // null without --quality_dir
   std::unique_ptr<MetricsHttp> http;
 
   ServingContext context;
@@ -80,6 +87,8 @@ struct Server::Impl {
   std::atomic<bool> draining{false};
   CallRegistry calls;
   ScorerService scorer;
+  QualityGrpcService quality_service;
+  TimePoint next_alerts;
   HealthService health_service;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::unique_ptr<IoThread>> io;
@@ -87,6 +96,7 @@ struct Server::Impl {
   bool shut_down = false;
 
   absl::Status StartScoring();
+  absl::Status StartQuality();
   absl::Status StartMetrics();
   absl::Status StartServing();
   absl::Status Ready() const;
@@ -144,6 +154,32 @@ absl::Status Server::Impl::StartScoring() {
   context.stream_credit_bytes = options.stream_credit_bytes;
   context.stream_credit_items = options.stream_credit_items;
   context.item_stall_timeout = std::chrono::seconds(options.item_stall_timeout_s);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::StartQuality() {
+  if (options.quality_dir.empty()) return absl::OkStatus();
+  quality_workers = std::make_unique<WorkerPool>(kQualityWorkers);
+  absl::StatusOr<std::unique_ptr<QualityService>> created = QualityService::Create(
+      {.folder = options.quality_dir,
+       .memory_bytes = options.quality_memory_bytes,
+       .max_campaigns = options.quality_max_campaigns},
+      quality_workers.get(),
+      [] {
+        return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch())
+            .count();
+      },
+      metrics.get());
+  if (!created.ok()) {
+    return absl::Status(created.status().code(),
+                        absl::StrCat("--quality_dir: ", created.status().message()));
+  }
+  quality = *std::move(created);
+  metrics->AddGaugeSource("softloss_quality_items", "Items of campaigns.",
+                          [this] { return quality->ItemSamples(); });
+  metrics->AddGaugeSource("softloss_quality_alerts",
+                          "Annotators that a campaign's last analysis found to look at.",
+                          [this] { return quality->AlertSamples(); });
   return absl::OkStatus();
 }
 
@@ -206,6 +242,7 @@ absl::Status Server::Impl::StartServing() {
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 1);
   builder.RegisterService(&scorer);
   builder.RegisterService(&health_service);
+  builder.RegisterService(&quality_service);
   std::vector<int> ports(options.listen.size(), 0);
   for (std::size_t i = 0; i < options.listen.size(); ++i) {
     builder.AddListeningPort(options.listen[i], *credentials, &ports[i]);
@@ -217,8 +254,11 @@ absl::Status Server::Impl::StartServing() {
                    .calls = &calls,
                    .draining = &draining};
   HealthEnv health_env{.service = &health_service, .state = &health};
+  QualityEnv quality_env{
+      .service = &quality_service, .quality = quality.get(), .workers = quality_workers.get()};
   for (std::int64_t i = 0; i < options.io_threads; ++i) {
-    io.push_back(std::make_unique<IoThread>(builder.AddCompletionQueue(), call_env, health_env));
+    io.push_back(std::make_unique<IoThread>(builder.AddCompletionQueue(), call_env, health_env,
+                                            quality_env));
   }
   grpc = builder.BuildAndStart();
   for (std::size_t i = 0; i < ports.size(); ++i) {
@@ -264,6 +304,7 @@ bool Server::Impl::Shutdown(Duration patience) {
   // No call is left that could use a queue or a worker.
   if (lane) lane->Shutdown();
   if (workers) workers->Shutdown();
+  if (quality_workers) quality_workers->Shutdown();
   for (const std::unique_ptr<IoThread>& thread : io) thread->Shutdown();
   if (metrics) metrics->ClearGaugeSources();
   http.reset();
@@ -284,7 +325,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
       !s.ok()) {
     return s;
   }
-  for (const auto step : {&Impl::StartScoring, &Impl::StartMetrics, &Impl::StartServing}) {
+  for (const auto step :
+       {&Impl::StartScoring, &Impl::StartQuality, &Impl::StartMetrics, &Impl::StartServing}) {
     if (absl::Status s = (impl.*step)(); !s.ok()) return s;
   }
   return server;
@@ -307,6 +349,11 @@ void Server::Tick() {
   }
   const TimePoint now = impl_->clock.Now();
   impl_->calls.ForEach([now](LiveCall& call) { call.OnTick(now); });
+  const auto interval = std::chrono::seconds(impl_->options.quality_alert_interval_s);
+  if (impl_->quality && interval.count() > 0 && now >= impl_->next_alerts) {
+    impl_->next_alerts = now + interval;
+    impl_->quality_workers->Submit([quality = impl_->quality.get()] { quality->RefreshAlerts(); });
+  }
 }
 
 bool Server::Shutdown() {

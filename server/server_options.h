@@ -40,6 +40,11 @@ struct ServerOptions {
   std::int64_t batch_deadline_margin_us = 1000;
   std::int64_t batch_queue_bytes = 0;
 
+  std::string quality_dir;
+  std::int64_t quality_memory_bytes = std::int64_t{2} << 30;
+  std::int64_t quality_max_campaigns = 100;
+  std::int64_t quality_alert_interval_s = 300;
+
   std::int64_t drain_grace_s = 0;
   std::int64_t drain_timeout_s = 30;
   std::string log_level = "info";

@@ -98,6 +98,7 @@ TEST(Metrics, NamesAndTypesAreTheDocumentedOnes) {
                          "softloss_metrics_dropped_total counter",
                          "softloss_nonfinite_values_total counter",
                          "softloss_out_of_range_labels_total counter",
+                         "softloss_quality_votes_total counter",
                          "softloss_queue_bytes gauge",
                          "softloss_ready gauge",
                          "softloss_received_bytes_total counter",
@@ -119,13 +120,30 @@ TEST(Metrics, SeriesExistFromTheStartAndAreBounded) {
   const std::string info =
       R"(softloss_build_info{backend="cpu",numerics_id="cpu/test",version="1.2.3"})";
   EXPECT_EQ(before.at(info), 1);
-  EXPECT_LT(before.size(), 1500u);
+  EXPECT_LT(before.size(), 1800u);
   metrics.RpcStarted(RpcMethod::kScoreStream);
   metrics.RpcHandled(RpcMethod::kScoreStream, 99);
   metrics.ItemStarted();
   metrics.ItemFinished(ScoredItem());
   metrics.BatchClosed(CloseReason::kIdle, 3, 1000);
   EXPECT_EQ(Samples(metrics).size(), before.size());
+}
+
+TEST(Metrics, GaugesWithLabelsAreReadWhenTheMetricsAre) {
+  Metrics metrics(Build());
+  std::vector<GaugeSample> samples = {{{{"campaign", "a"}}, 3}, {{{"campaign", "b"}}, NAN}};
+  metrics.AddGaugeSource("softloss_quality_items", "Items.", [&] { return samples; });
+  auto read = Samples(metrics);
+  EXPECT_EQ(read.at(R"(softloss_quality_items{campaign="a"})"), 3);
+  EXPECT_FALSE(read.contains(R"(softloss_quality_items{campaign="b"})"));
+  EXPECT_EQ(read.at(R"(softloss_metrics_dropped_total{metric="softloss_quality_items"})"), 1);
+  samples = {{{{"campaign", "b"}}, 4}};
+  read = Samples(metrics);
+  EXPECT_FALSE(read.contains(R"(softloss_quality_items{campaign="a"})"));
+  EXPECT_EQ(read.at(R"(softloss_quality_items{campaign="b"})"), 4);
+
+  metrics.QualityVotes(VoteOutcome::kRefused, 5);
+  EXPECT_EQ(Samples(metrics).at(R"(softloss_quality_votes_total{outcome="refused"})"), 5);
 }
 
 TEST(Metrics, Rpcs) {

@@ -5,6 +5,9 @@
 #include "client/python/binding/arrays.h"
 #include "client/python/binding/client.h"
 #include "client/python/binding/engine.h"
+#include "client/python/binding/quality.h"
+#include "client/python/binding/quality_aggregation.h"
+#include "client/python/binding/quality_client.h"
 #include "client/python/binding/request.h"
 #include "client/python/binding/totals.h"
 
@@ -48,6 +51,9 @@ NB_MODULE(_softloss, m) {
   BindTotals(m);
   BindEngine(m);
   BindClient(m);
+  BindQuality(m);
+  BindQualityAggregation(m);
+  BindQualityClient(m);
 }
 
 }  // namespace softloss::python

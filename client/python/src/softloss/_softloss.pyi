@@ -105,3 +105,36 @@ class Client:
     def closed(self) -> bool: ...
     @property
     def numerics_id(self) -> str: ...
+
+def quality_analyze(**arguments: Any) -> dict[str, npt.NDArray[Any]]: ...
+
+class QualityClient:
+    def __init__(self, address: str, timeout_s: float, max_attempts: int) -> None: ...
+    def open_campaign(
+        self, name: str, classes: list[str], close_after_votes: int, close_after_seconds: float
+    ) -> dict[str, Any]: ...
+    def list_campaigns(self) -> list[dict[str, Any]]: ...
+    def delete_campaign(self, name: str) -> None: ...
+    def feed_votes(
+        self,
+        campaign: str,
+        item: list[str],
+        annotator: list[str],
+        class_id: npt.NDArray[Any] | None,
+        probability: npt.NDArray[Any] | None,
+        weight: npt.NDArray[Any] | None,
+        time: npt.NDArray[Any] | None,
+        vote_id: list[str] | None,
+    ) -> dict[str, Any]: ...
+    def feed_items(
+        self,
+        campaign: str,
+        gold: bool,
+        item: list[str],
+        class_id: npt.NDArray[Any] | None,
+        probability: npt.NDArray[Any] | None,
+    ) -> dict[str, Any]: ...
+    def close_items(self, campaign: str, items: list[str]) -> int: ...
+    def analyze(
+        self, campaign: str, **options: Any
+    ) -> tuple[list[str], list[str], list[str], dict[str, npt.NDArray[Any]]]: ...

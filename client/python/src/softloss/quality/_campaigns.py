@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import _softloss
 from ._native import AnalysisOptions
+from ._quality import Quality
 from ._schema import METHODS, analysis_of
 from ._votes import Floats, InputError, VoteTable
 
@@ -40,7 +41,7 @@ class Campaigns:
     >>> campaigns = Campaigns("unix:/run/softloss.sock")        # doctest: +SKIP
     >>> campaigns.open("birds", ["bunting", "grosbeak"])        # doctest: +SKIP
     >>> campaigns.feed("birds", softloss.quality.read_votes("votes.csv"))  # doctest: +SKIP
-    >>> analysis = campaigns.analyze("birds", all_items=True)   # doctest: +SKIP
+    >>> campaigns.analyze("birds", all_items=True).report("birds.html")  # doctest: +SKIP
 
     Thread-safe; calls block, and may be made while others run. A call that fails because the server
     is away is made again, `max_attempts` times in all: feeding is idempotent. What a call has
@@ -126,13 +127,13 @@ class Campaigns:
 
     def analyze(
         self, name: str, *, all_items: bool = False, options: AnalysisOptions | None = None
-    ) -> dict[str, Any]:
-        """Analyse a campaign as it is now; returns the schema ``softloss.quality/1``.
+    ) -> Quality:
+        """Analyse a campaign as it is now.
 
         Args:
             name: the campaign.
             all_items: open items too, not only closed ones.
-            options: how to analyse.
+            options: how to analyse; `threads` is the server's affair.
         """
         chosen = options or AnalysisOptions()
         if chosen.method not in METHODS:
@@ -141,12 +142,15 @@ class Campaigns:
                 field="method",
             )
         fields = dataclasses.asdict(chosen)
+        del fields["threads"]
         fields["method"] = METHODS.index(chosen.method)
         fields["class_values"] = [float(v) for v in chosen.class_values]
         items, annotators, classes, columns = self._client.analyze(
             name, all_items=all_items, **fields
         )
-        return analysis_of(columns, items, annotators, classes, chosen)
+        analysis = analysis_of(columns, items, annotators, classes, chosen)
+        analysis["options"] = dataclasses.asdict(chosen)
+        return Quality(analysis, columns["item.posterior"])
 
     def _find(self, name: str) -> dict[str, Any]:
         for campaign in self.list():
