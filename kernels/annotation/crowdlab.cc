@@ -77,7 +77,7 @@ class Fitter {
       out.agreement[i] = Agreement(i, out.label[i]);
     });
     // An annotator: Σw and Σw·q[label], over all items and over those with two votes; Σw·q·posterior;
-    // and a class that he voted: Σw, Σw·q[label], Σw·quality.
+    // and a class that they voted: Σw, Σw·q[label], Σw·quality.
     const std::int64_t width = 5 + 3 * std::int64_t{classes};
     const std::vector<double> sums = SumOverItems(
         votes_, executor_, width * votes_.num_annotators(), [&](std::int64_t i, double* cells) {

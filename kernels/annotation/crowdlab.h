@@ -32,10 +32,10 @@ struct Crowdlab {
   // v·(mean posterior at own votes Σ_k q_k·posterior_k) + (1 − v)·(mean q[label] over items with ≥ 2
   // votes), v = w_M/(w_M + Σ w_r·(mean votes an item)/annotators); the first term alone for one who
   // shares no item.
-  std::vector<double> agreement_with_consensus;  // mean of q[label] over all his items
-  std::vector<std::int32_t>
-      worst_class;             // of his votes' classes, the least in agreement with label;
-                               // ties: more votes, higher quality, lower class
+  std::vector<double> agreement_with_consensus;  // mean of q[label] over all their items
+  // [annotators] Of the classes they vote, the one least in agreement with label; ties: more votes,
+  // higher quality, lower class.
+  std::vector<std::int32_t> worst_class;
   std::vector<double> weight;  // w_r; of those who share no item, by the mean A_r
   double model_weight = 0;     // w_M; 0 without predictions
 };

@@ -1,5 +1,5 @@
 // Dawid and Skene's model (Applied Statistics 28, 1979), fitted by EM: an item has a true state drawn
-// from a prior, and every annotator a matrix of what he votes on items of each state.
+// from a prior, and every annotator a matrix of what they vote on items of each state.
 //
 //   L = Σ_i ln Σ_s π_s Π_r Π_k e_r[s, k]^(w·q_k)      the likelihood that EM raises, with
 //   E: P_is ∝ π_s exp Σ_r w Σ_k q_k ln e_r[s, k]       soft votes q, which are one-hot of hard votes,

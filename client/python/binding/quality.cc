@@ -1,6 +1,5 @@
 #include "client/python/binding/quality.h"
 
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/python/binding/columns.h"
+#include "client/python/binding/quality_votes.h"
 #include "client/python/binding/status.h"
 #include "client/python/binding/thread_executor.h"
 #include "kernels/annotation/analysis.h"
@@ -24,35 +24,6 @@ namespace {
 
 using annotation::ConsensusMethod;
 using annotation::Distributions;
-
-template <typename T>
-using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Matrix = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-template <typename Array>
-auto SpanOf(const Array& array) {
-  return absl::MakeConstSpan(array.data(), array.size());
-}
-template <typename Array>
-auto SpanOf(const std::optional<Array>& array) {
-  using Span = decltype(SpanOf(*array));
-  return array.has_value() ? SpanOf(*array) : Span();
-}
-
-// Rows of NaN are items without one.
-Distributions FromRows(const Matrix& rows) {
-  Distributions out;
-  const std::size_t classes = rows.shape(1);
-  out.probability.assign(rows.data(), rows.data() + rows.size());
-  for (std::size_t i = 0; i < rows.shape(0); ++i) {
-    bool absent = true;
-    for (std::size_t k = 0; k < classes; ++k) absent &= std::isnan(rows.data()[i * classes + k]);
-    if (absent)
-      std::fill_n(out.probability.begin() + static_cast<std::ptrdiff_t>(i * classes), classes, 0.0);
-    out.present.push_back(!absent);
-  }
-  return out;
-}
 
 ConsensusMethod MethodNamed(const std::string& name) {
   static constexpr const char* kNames[] = {"auto",     "majority",    "wawa",

@@ -31,7 +31,7 @@ inline VoteTable Shuffled(VoteTable out, std::uint64_t seed) {
   return out;
 }
 
-// Each annotator votes on an item with probability 0.6, and is right by an accuracy of his own. Item
+// Each annotator votes on an item with probability 0.6, and is right by an accuracy of their own. Item
 // 1 has no votes, and the last annotator none.
 inline VoteTable RandomTable(std::uint64_t seed, int items, int annotators, int classes,
                              bool soft = false, bool weights = false) {

@@ -264,7 +264,7 @@ TEST(CrowdlabTest, TiesAreBrokenInTurn) {
   given.present.push_back(0);
   given.probability.resize(18);
   EXPECT_THAT(labels(even), ElementsAre(0, 0, 0, 0, 1, 1));
-  // Once annotator 0 disagrees somewhere, his side loses.
+  // Once annotator 0 disagrees somewhere, that side loses.
   even.Add(6, 0, 2);
   even.Add(6, 2, 0);
   even.Add(6, 3, 0);
@@ -284,7 +284,7 @@ TEST(CrowdlabTest, WhatNobodySharesIsTrustedEvenly) {
   ExpectAllNear(fit.consensus.posterior, {0.25, 0.125, 0.625, 0.75, 0.25, 0}, 1e-15);
   EXPECT_EQ(fit.model_weight, 1);
   EXPECT_EQ(fit.weight[0], 1);
-  EXPECT_NEAR(fit.consensus.skill[0], 0.625, 1e-15);  // the posterior at his own vote
+  EXPECT_NEAR(fit.consensus.skill[0], 0.625, 1e-15);  // the posterior at their own vote
   EXPECT_TRUE(std::isnan(fit.consensus.skill[2]));
 }
 
