@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/log.h"
 #include "server/quality_rows.h"
 
 namespace softloss {
@@ -263,6 +264,7 @@ absl::StatusOr<CampaignAnalysis> QualityService::AnalyzeOpen(Open& open,
 }
 
 void QualityService::RefreshAlerts() {
+  if (refreshing_.exchange(true)) return;
   std::vector<std::shared_ptr<Open>> changed;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -274,8 +276,13 @@ void QualityService::RefreshAlerts() {
   request.set_scope(v1::ALL_ITEMS);
   request.set_bootstrap_replicates(0);
   request.add_columns("alert.");
-  for (const std::shared_ptr<Open>& open : changed)
-    AnalyzeOpen(*open, request).status().IgnoreError();
+  for (const std::shared_ptr<Open>& open : changed) {
+    if (auto analysis = AnalyzeOpen(*open, request); !analysis.ok()) {
+      Log(LogLevel::kWarning, absl::StrCat("no alerts of campaign ", open->entry.name, ": ",
+                                           std::string(analysis.status().message())));
+    }
+  }
+  refreshing_ = false;
 }
 
 std::vector<GaugeSample> QualityService::ItemSamples() {

@@ -57,7 +57,7 @@ class QualityService {
                                            const v1::AnalyzeRequest& request);
 
   // Analyses all items of the campaigns that have changed since they were last analysed, for the
-  // alerts that the metrics show.
+  // alerts that the metrics show. Returns at once while another thread does.
   void RefreshAlerts();
 
   // softloss_quality_items and softloss_quality_alerts.
@@ -99,6 +99,7 @@ class QualityService {
   Executor* const executor_;
   const std::function<double()> now_;
   Metrics* const metrics_;
+  std::atomic<bool> refreshing_{false};
   std::mutex mutex_;  // the two below
   Catalogue catalogue_;
   std::map<std::int64_t, std::shared_ptr<Open>> open_;  // by entry id

@@ -81,12 +81,11 @@ absl::StatusOr<annotation::Votes> MakeVotes(VoteTable& t, int classes, const Cam
 
 absl::StatusOr<CampaignCounts> ReadCampaignCounts(SqlDatabase& database) {
   absl::StatusOr<SqlStatement> statement = database.Prepare(
-      "SELECT (SELECT count(*) FROM item), (SELECT count(*) FROM item WHERE closed),"
-      " (SELECT count(*) FROM annotator), (SELECT ifnull(sum(votes), 0) FROM item),"
-      " (SELECT count(prediction) FROM item), (SELECT count(gold) FROM item)");
+      "SELECT items, closed_items, annotators, votes, predictions, gold FROM counts");
   if (!statement.ok()) return statement.status();
   const absl::StatusOr<bool> row = statement->Step();
   if (!row.ok()) return row.status();
+  if (!*row) return absl::DataLossError("store: a campaign's file without its counts");
   return CampaignCounts{statement->Int(0), statement->Int(1), statement->Int(2),
                         statement->Int(3), statement->Int(4), statement->Int(5)};
 }

@@ -9,6 +9,7 @@ namespace {
 constexpr std::int64_t kApplicationId = 0x534c5143;
 constexpr std::int64_t kVersion = 1;
 
+// counts is kept by triggers, as counting would take as long as the campaign is large.
 // label is -1 where a vote is a distribution, which is then K little-endian doubles in probability.
 // first_vote: when the item's first vote arrived.
 constexpr char kTables[] = R"sql(
@@ -24,6 +25,22 @@ constexpr char kTables[] = R"sql(
     time REAL NOT NULL, vote_id BLOB NOT NULL, label INTEGER NOT NULL, probability BLOB NOT NULL,
     weight REAL NOT NULL, PRIMARY KEY (item, annotator)) WITHOUT ROWID;
   CREATE UNIQUE INDEX vote_by_id ON vote (vote_id) WHERE vote_id <> x'';
+
+  CREATE TABLE counts (items INTEGER, closed_items INTEGER, annotators INTEGER, votes INTEGER,
+                       predictions INTEGER, gold INTEGER);
+  INSERT INTO counts VALUES (0, 0, 0, 0, 0, 0);
+  CREATE TRIGGER item_added AFTER INSERT ON item
+    BEGIN UPDATE counts SET items = items + 1; END;
+  CREATE TRIGGER annotator_added AFTER INSERT ON annotator
+    BEGIN UPDATE counts SET annotators = annotators + 1; END;
+  CREATE TRIGGER vote_counted AFTER UPDATE OF votes ON item
+    BEGIN UPDATE counts SET votes = votes + new.votes - old.votes; END;
+  CREATE TRIGGER item_closed AFTER UPDATE OF closed ON item WHEN new.closed <> old.closed
+    BEGIN UPDATE counts SET closed_items = closed_items + 1; END;
+  CREATE TRIGGER item_predicted AFTER UPDATE OF prediction ON item WHEN old.prediction IS NULL
+    BEGIN UPDATE counts SET predictions = predictions + 1; END;
+  CREATE TRIGGER item_answered AFTER UPDATE OF gold ON item WHEN old.gold IS NULL
+    BEGIN UPDATE counts SET gold = gold + 1; END;
 )sql";
 
 absl::StatusOr<std::int64_t> Pragma(SqlDatabase& database, std::string_view name) {
