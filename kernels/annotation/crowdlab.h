@@ -23,10 +23,9 @@ namespace softloss::annotation {
 
 struct Crowdlab {
   Consensus consensus;  // skill is annotator quality
-  std::vector<std::int32_t>
-      label;                    // [items] the posterior's likeliest class of the first round, ties
-                                // as the majority vote
-  std::vector<double> quality;  // [items] posterior at label
+  // [items] The posterior's likeliest class in the first round; ties as the majority vote.
+  std::vector<std::int32_t> label;
+  std::vector<double> quality;    // [items] posterior at label
   std::vector<double> agreement;  // [items] mean of its votes q[label]; NaN without votes
   // [annotators], NaN (class −1) without votes. consensus.skill is
   // v·(mean posterior at own votes Σ_k q_k·posterior_k) + (1 − v)·(mean q[label] over items with ≥ 2
