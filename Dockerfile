@@ -22,6 +22,7 @@ COPY layout/ layout/
 COPY kernels/ kernels/
 COPY proto/ proto/
 COPY server/ server/
+COPY store/ store/
 
 FROM toolchain AS build-cpu
 RUN cmake --preset release -DSOFTLOSS_BENCH=OFF -DSOFTLOSS_CLIENT=OFF -DSOFTLOSS_CUDA=OFF \
@@ -51,8 +52,12 @@ LABEL org.opencontainers.image.title="softloss" \
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       libabsl20220623 libcivetweb1 libgrpc++1.51 libhwy1 libprometheus-cpp-core1.0 libprotobuf32 \
+      libsqlite3-0 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin softloss
+ && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin softloss \
+ && install -d -o softloss -g softloss /var/lib/softloss
+# Campaigns, with --quality_dir=/var/lib/softloss.
+VOLUME /var/lib/softloss
 USER 10001:10001
 EXPOSE 50051 9464
 ENTRYPOINT ["/opt/softloss/bin/softlossd"]
