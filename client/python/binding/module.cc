@@ -8,6 +8,7 @@
 #include "client/python/binding/quality.h"
 #include "client/python/binding/quality_aggregation.h"
 #include "client/python/binding/quality_client.h"
+#include "client/python/binding/quality_state.h"
 #include "client/python/binding/request.h"
 #include "client/python/binding/totals.h"
 
@@ -54,6 +55,7 @@ NB_MODULE(_softloss, m) {
   BindQuality(m);
   BindQualityAggregation(m);
   BindQualityClient(m);
+  BindQualityState(m);
 }
 
 }  // namespace softloss::python

@@ -13,6 +13,7 @@ from ._pixels import PixelQuality, analyze_masks
 from ._quality import Quality, analyze
 from ._reader import read_votes
 from ._run_lengths import decode_brush, decode_rle
+from ._states import State, Summary, merge_states, summarize
 from ._votes import BadRow, InputError, Source, VoteTable
 
 __all__ = [
@@ -25,11 +26,15 @@ __all__ = [
     "PixelQuality",
     "Quality",
     "Source",
+    "State",
+    "Summary",
     "VoteTable",
     "analyze",
     "analyze_masks",
     "decode_brush",
     "decode_rle",
+    "merge_states",
     "read_masks",
     "read_votes",
+    "summarize",
 ]

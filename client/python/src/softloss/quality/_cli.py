@@ -16,6 +16,7 @@ from ._native import AnalysisOptions
 from ._pixels import analyze_masks
 from ._quality import Quality, analyze, prepare
 from ._reader import read_votes
+from ._states import State, Summary, merge_states, summarize
 from ._votes import InputError, VoteTable
 
 #: Exit statuses: all is well; the input or its use is wrong; (2 is argparse's: the command line is
@@ -23,6 +24,8 @@ from ._votes import InputError, VoteTable
 OK, WRONG_INPUT, ALERTED = 0, 1, 3
 
 _EPILOG = f"""\
+softloss quality merge STATE… adds up files made with --state and shows what they say together
+
 inputs: CSV (.csv, .tsv, .txt, also .gz), Parquet, npz, Label Studio JSON exports; a row is a vote
 
 exit status: 0 all is well; 1 wrong input; 2 wrong command line; 3 an alert, or a limit not reached
@@ -64,6 +67,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--consensus", metavar="FILE", help="write soft labels: .safetensors or .parquet"
     )
+    parser.add_argument("--state", metavar="FILE.slqs", help="write sums that merge")
+    parser.add_argument(
+        "--shard", metavar="NAME", help="of the state; by default the inputs' names"
+    )
+    parser.add_argument("--out", metavar="FILE.slqs", help="merge: write the merged state")
     parser.add_argument(
         "--fail-under", metavar="FIGURE=VALUE", action="append", default=[], type=_limit,
         help="exit with 3 where a figure is under a value",
@@ -139,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.masks and not args.input and not args.campaign:
             return _masks_alone(args)
-        quality = _analyze(args)
+        quality = _merge(args) if args.input[:1] == ["merge"] else _analyze(args)
         _write(quality, args)
     except SoftlossError as error:
         _say(error)
@@ -164,10 +172,11 @@ def _analyze(args: argparse.Namespace) -> Quality:
     if not args.input and not args.campaign:
         raise InputError("input: must be at least one file; was none", field="input")
     votes = _read(args) if args.input else None
-    names = [name for name in AnalysisOptions.__dataclass_fields__ if hasattr(args, name)]
-    options = AnalysisOptions(**{name: getattr(args, name) for name in names})
+    options = _options(args)
     if args.campaign:
         return _on_server(args, votes, options)
+    if args.state and votes is not None:
+        _save_state(args, votes)
     quality = analyze(
         votes,
         args.predictions,
@@ -179,6 +188,35 @@ def _analyze(args: argparse.Namespace) -> Quality:
     for note in quality.analysis["provenance"]["notes"]:
         _say(note)
     return quality
+
+
+def _options(args: argparse.Namespace) -> AnalysisOptions:
+    names = [name for name in AnalysisOptions.__dataclass_fields__ if hasattr(args, name)]
+    return AnalysisOptions(**{name: getattr(args, name) for name in names})
+
+
+def _save_state(args: argparse.Namespace, votes: VoteTable) -> None:
+    shard = args.shard or ", ".join(source.name for source in votes.sources)
+    state = summarize(
+        votes,
+        args.predictions,
+        args.gold,
+        shard=shard,
+        bootstrap_replicates=args.bootstrap_replicates,
+    )
+    state.save(args.state)
+    _say(f"wrote {args.state}: shard {shard!r}")
+
+
+def _merge(args: argparse.Namespace) -> Summary:
+    for name in ("worklist", "consensus", "state", "predictions", "gold", "masks", "campaign"):
+        if getattr(args, name):
+            raise InputError(f"{name}: needs votes, not states", field=name)
+    state = merge_states([State.load(path) for path in args.input[1:]])
+    if args.out:
+        state.save(args.out)
+        _say("wrote", args.out)
+    return state.read(_options(args))
 
 
 def _read(args: argparse.Namespace) -> VoteTable:
@@ -259,15 +297,18 @@ def _masks_alone(args: argparse.Namespace) -> int:
     return OK
 
 
-def _write(quality: Quality, args: argparse.Namespace) -> None:
-    if args.report:
-        quality.report(args.report, title=args.title, item_url=args.item_url)
+def _write(quality: Quality | Summary, args: argparse.Namespace) -> None:
     if args.json:
         quality.to_json(args.json)
-    if args.worklist:
-        quality.write_worklist(args.worklist)
-    if args.consensus:
-        quality.write_consensus(args.consensus)
+    if isinstance(quality, Quality):
+        if args.report:
+            quality.report(args.report, title=args.title, item_url=args.item_url)
+        if args.worklist:
+            quality.write_worklist(args.worklist)
+        if args.consensus:
+            quality.write_consensus(args.consensus)
+    elif args.report:
+        quality.report(args.report, title=args.title)
     written = [path for path in (args.report, args.json, args.worklist, args.consensus) if path]
     if written:
         _say("wrote", ", ".join(written))
@@ -278,24 +319,26 @@ def summary(analysis: Mapping[str, Any]) -> list[str]:
     counts, agreement = analysis["counts"], analysis["agreement"]
     lines = [
         f"votes {counts['votes']}  annotators {counts['annotators']}  items {counts['items']}  "
-        f"classes {len(analysis['classes'])}  consensus {analysis['consensus']['method']}",
+        f"classes {len(analysis['classes'])}"
+        + (f"  consensus {analysis['consensus']['method']}" if analysis["consensus"] else ""),
         "agreement  " + "  ".join(
             f"{key} {agreement[key]:.4f}"
             for key in ("alpha_nominal", "alpha_soft", "percent")
             if agreement[key] is not None
         ),
     ]  # fmt: skip
-    if analysis["item"]["issue"] is not None:
+    if analysis["item"] is not None and analysis["item"]["issue"] is not None:
         lines.append(f"label issues {sum(analysis['item']['issue'])}")
-    people = [person for person in analysis["annotator"] if person["quality"] is not None]
-    people.sort(key=lambda person: person["quality"]["value"])
+    metric = "quality" if analysis["consensus"] else "agreement_consensus"
+    people = [person for person in analysis["annotator"] if person[metric] is not None]
+    people.sort(key=lambda person: person[metric]["value"])
     for person in people[:3]:
-        figure = person["quality"]
+        figure = person[metric]
         interval = ""
         if figure["low"] is not None:
             interval = f" ({figure['low']:.3f} to {figure['high']:.3f})"
         lines.append(
-            f"lowest  {person['name']}  quality {figure['value']:.3f}{interval}  "
+            f"lowest  {person['name']}  {metric} {figure['value']:.3f}{interval}  "
             f"votes {person['votes']}"
         )
     lines += [

@@ -31,7 +31,7 @@ def render(
     """
     masks_alone = "annotator" not in analysis
     sections = [
-        *([items.pixels(analysis)] if masks_alone else _of_votes(analysis, item_url)),
+        *_sections(analysis, item_url),
         _inputs(analysis),
         Section("definitions", "Definitions", glossary()),
     ]
@@ -54,7 +54,18 @@ def render(
     )
 
 
-def _of_votes(analysis: Mapping[str, Any], item_url: str | None) -> list[Section]:
+def _sections(analysis: Mapping[str, Any], item_url: str | None) -> list[Section]:
+    if "annotator" not in analysis:
+        return [items.pixels(analysis)]
+    if analysis["consensus"] is None:  # of sums, without the votes
+        return [
+            _summary(analysis),
+            people.alerts(analysis),
+            people.leaderboard(analysis),
+            people.pairs(analysis),
+            items.agreement(analysis),
+            items.model(analysis),
+        ]
     return [
         _summary(analysis),
         people.alerts(analysis),
@@ -121,7 +132,7 @@ def _summary(analysis: Mapping[str, Any]) -> Section:
         _card("Votes", count(votes), rate),
         _card("Annotators", count(counts["annotators"]), people_alerted),
     ]
-    issues = analysis["item"]["issue"]
+    issues = None if analysis["item"] is None else analysis["item"]["issue"]
     if issues is not None:
         found = sum(bool(x) for x in issues)
         share = f"{percent(found / len(issues))} of items" if issues else ""
@@ -172,6 +183,12 @@ def _inputs(analysis: Mapping[str, Any]) -> Section:
         parts.append('<p class="more">Every row was used.</p>')
     if "consensus" not in analysis:
         return Section("inputs", "Inputs", "".join(parts) or note("Every mask was used."))
+    if analysis["consensus"] is None:
+        shards = analysis["shards"]
+        names = "".join(f"<li>{esc(name)}</li>" for name in shards[:200])
+        more = f'<p class="more">{count(len(shards) - 200)} more.</p>' if len(shards) > 200 else ""
+        text = "Sums of shards, without their votes: figures that need a consensus are not here."
+        return Section("inputs", "Inputs", f'{note(text)}<ul class="plain">{names}</ul>{more}')
     method = analysis["consensus"]["method"]
     parts.append(
         f'<p class="more">{term("consensus")} by {esc(method)}. A {term("soft_vote", "vote")} is a '

@@ -239,6 +239,20 @@ def _alerts(
     return out
 
 
+def _agreement(columns: Columns) -> dict[str, float | None]:
+    return {
+        name: _value(columns[f"agreement.{name}"][0])
+        for name in (
+            "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_soft", "fleiss_kappa",
+            "cohen_kappa", "percent",
+        )
+    }  # fmt: skip
+
+
+def _histogram(columns: Columns) -> dict[str, list[Any]]:
+    return {"edges": np.linspace(0, 1, 21).tolist(), "count": columns["histogram"].tolist()}
+
+
 def analysis_of(
     columns: Columns,
     items: Sequence[str],
@@ -274,21 +288,55 @@ def analysis_of(
         "confusion": None if confusion is None else confusion.tolist(),
         "confusion_pairs": [] if confusion is None else _confusion_pairs(confusion),
         "class": _classes(columns, classes, model),
-        "agreement": {
-            name: _value(columns[f"agreement.{name}"][0])
-            for name in (
-                "alpha_nominal", "alpha_ordinal", "alpha_interval", "alpha_soft", "fleiss_kappa",
-                "cohen_kappa", "percent",
-            )
-        },
-        "agreement_histogram": {
-            "edges": np.linspace(0, 1, 21).tolist(),
-            "count": columns["histogram"].tolist(),
-        },
+        "agreement": _agreement(columns),
+        "agreement_histogram": _histogram(columns),
         "calibration": _calibration(columns),
         "item": _items(columns, items, model),
         "worklist": _worklist(columns, items),
         "drift": _drift(columns, annotators),
         "pixels": None,
         "alerts": _alerts(columns, annotators, classes, options),
-    }  # fmt: skip
+    }
+
+
+def summary_of(found: Mapping[str, Any], options: AnalysisOptions) -> dict[str, Any]:
+    """Put the figures of merged states into the schema; null is what needs the votes."""
+    columns: Columns = found["columns"]
+    names, classes = list(found["annotators"]), list(found["classes"])
+    model = found["predictions"] > 0
+    unknown = dict.fromkeys(
+        ("consensus_items", "prior", "agreement", "threshold", "label_issues", "estimated_noise")
+    )
+    return {
+        "schema": "softloss.quality/1",
+        "version": __version__,
+        "classes": classes,
+        "annotators": names,
+        "counts": {
+            "items": found["items"],
+            "votes": found["votes"],
+            "annotators": len(names),
+            "items_with_votes": found["items"],
+            "items_with_two_votes": found["items_with_two_votes"],
+            "predictions": found["predictions"],
+            "gold": found["gold"],
+        },
+        "consensus": None,
+        "annotator": _annotators(columns, names),
+        "pair": _pairs(columns, names, model),
+        "confusion": None,
+        "confusion_pairs": [],
+        "class": [
+            {"name": name, "votes": float(columns["class.votes"][k]), **unknown}
+            for k, name in enumerate(classes)
+        ],
+        "agreement": _agreement(columns),
+        "agreement_histogram": _histogram(columns),
+        "calibration": _calibration(columns),
+        "item": None,
+        "worklist": [],
+        "drift": None,
+        "pixels": None,
+        "alerts": _alerts(columns, names, classes, options),
+        "shards": list(found["shards"]),
+    }

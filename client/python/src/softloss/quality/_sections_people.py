@@ -99,8 +99,11 @@ def _low_end(people: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> float:
 def leaderboard(analysis: Mapping[str, Any]) -> Section:
     """The annotators with intervals."""
     people = analysis["annotator"]
+    graphs = ["quality", "agreement_consensus"]
+    if all(_value(person, "quality") is None for person in people):
+        graphs.remove("quality")
     ranked = sorted(
-        people, key=lambda p: (_value(p, "quality") is None, -(_value(p, "quality") or 0))
+        people, key=lambda p: (_value(p, graphs[0]) is None, -(_value(p, graphs[0]) or 0))
     )
     shown = ranked[-MOST_ANNOTATORS:]
     limit = (analysis.get("options") or {}).get("min_agreement")
@@ -116,14 +119,19 @@ def leaderboard(analysis: Mapping[str, Any]) -> Section:
         )
         if any(_value(person, key) is not None for person in people)
     ]
-    graphs = ("quality", "agreement_consensus")
     low = _low_end(shown, graphs)
     medians = {key: _median(people, key) for key in graphs}
     heads = [
         head("Annotator"),
         head(term("votes"), "n"),
-        head(term("quality"), sort="descending"),
-        head(term("agreement_consensus", "Others' consensus")),
+        *(
+            head(term(key, title), sort="descending" if key == graphs[0] else "")
+            for key, title in (
+                ("quality", "Quality"),
+                ("agreement_consensus", "Others' consensus"),
+            )
+            if key in graphs
+        ),
         *(head(term(key, title), "n") for key, title, _ in extra),
     ]
     rows = []
@@ -147,7 +155,7 @@ def leaderboard(analysis: Mapping[str, Any]) -> Section:
     sentences = [
         f"Points with {term('interval', '95 % intervals')}, on a scale from {percent(low, 0)} to "
         "100 %; dashed: the median of all annotators.",
-        f"Consensus by {esc(analysis['consensus']['method'])}.",
+        f"Consensus by {esc(analysis['consensus']['method'])}." if analysis["consensus"] else "",
     ]
     if thresholds:
         sentences.append("Orange line: the least agreement without an alert.")
@@ -217,7 +225,8 @@ def _person(person: Mapping[str, Any], classes: Sequence[str]) -> str:
         for name, share in zip(classes, person["class_share"], strict=True)
         if known(share)
     )
-    quality = percent(_value(person, "quality"))
+    key = "agreement_consensus" if _value(person, "quality") is None else "quality"
+    quality = f"{key.replace('_', ' with ')} {percent(_value(person, key))}"
     rows = table(
         [head("Figure"), head("Value", "n"), head("Over", "n")],
         figures,
@@ -229,7 +238,7 @@ def _person(person: Mapping[str, Any], classes: Sequence[str]) -> str:
         matrix += heat(classes, classes, cells, f"Confusions of {person['name']}", "is \\ voted")
     return (
         f'<details class="person"><summary>{esc(person["name"])} <span class="small">'
-        f"quality {quality}, {plural(person['votes'], 'vote')}</span></summary>"
+        f"{quality}, {plural(person['votes'], 'vote')}</span></summary>"
         f'<div class="columns"><div>{note("Votes by class: " + shares + ".")}{rows}</div>'
         f"<div>{matrix}</div></div></details>"
     )
