@@ -43,7 +43,11 @@ std::string Catalogue::PathOf(const Entry& entry) const { return PathOf(entry.id
 
 absl::StatusOr<Catalogue> Catalogue::Open(const std::string& folder) {
   std::error_code error;
-  fs::create_directories(folder + "/campaigns", error);
+  // Votes are their owners' alone: a folder that is made here is for this user only.
+  if (fs::create_directories(folder, error)) {
+    fs::permissions(folder, fs::perms::owner_all, error);
+  }
+  if (!error) fs::create_directories(folder + "/campaigns", error);
   if (error) {
     return absl::FailedPreconditionError(
         absl::StrCat("store: cannot make the folder ", folder, ": ", error.message()));

@@ -17,7 +17,7 @@ namespace softloss {
 // to one Catalogue at a time.
 class Catalogue {
  public:
-  // Makes the folder if it is not there. Removes files of campaigns whose creation or deletion was
+  // Makes the folder, for this user only, if it is not there. Removes files of campaigns whose creation or deletion was
   // interrupted.
   static absl::StatusOr<Catalogue> Open(const std::string& folder);
 

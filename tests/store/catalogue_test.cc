@@ -80,6 +80,19 @@ TEST_F(CatalogueTest, LimitsAnOwnersCampaigns) {
             absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(CatalogueTest, AFolderThatItMakesIsForItsUserOnly) {
+  Open();
+  const auto perms = std::filesystem::status(folder_ / "store").permissions();
+  EXPECT_EQ(perms, std::filesystem::perms::owner_all);
+}
+
+TEST_F(CatalogueTest, SaysWhichFolderItCannotMake) {
+  std::ofstream(folder_ / "file") << "in the way";
+  const auto status = Catalogue::Open(folder_ / "file/store").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("file/store"));
+}
+
 TEST_F(CatalogueTest, RemovesWhatAnInterruptedCreationLeft) {
   { Open(); }
   const std::string orphan = folder_ / "store/campaigns/77.db";
