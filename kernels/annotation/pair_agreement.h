@@ -22,7 +22,7 @@ struct PairFigure {
   double cohen_kappa;
 };
 
-// Only pairs that share an item take memory: 24 bytes and, with marginals, 32·K more.
+// Only pairs that share an item take memory: some 60 bytes and, with marginals, 32·K more.
 class PairAgreement {
  public:
   explicit PairAgreement(int num_classes, bool marginals = true);

@@ -162,6 +162,22 @@ TEST(AgreementTest, ShardsMergeToTheSameBitsInAnyOrder) {
   }
 }
 
+TEST(CoincidenceMatrixTest, RowsSumToTheMargins) {
+  Random random(4);
+  for (const bool soft : {false, true}) {
+    const Votes votes = RandomVotes(random, 50, 5, 4, soft).Create();
+    CoincidenceMatrix matrix(4);
+    for (std::int64_t i = 0; i < votes.num_items(); ++i) matrix.AddItem(votes, i);
+    const BruteForce expected(votes);
+    for (int c = 0; c < 4; ++c) {
+      double row = 0;
+      for (int k = 0; k < 4; ++k) row += matrix.coincidences(c, k);
+      EXPECT_NEAR(row, matrix.margin(c), 1e-12);
+      EXPECT_NEAR(matrix.margin(c), expected.class_votes[c], 1e-12);
+    }
+  }
+}
+
 // Krippendorff (2011), the table with missing values; its coefficients, and those of fast-krippendorff.
 TEST(AgreementTest, KrippendorffsTable) {
   const std::vector<std::vector<int>> table = {{1, 2, 3, 3, 2, 1, 4, 1, 2, 0, 0, 0},
