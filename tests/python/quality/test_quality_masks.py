@@ -186,6 +186,28 @@ def test_soft_masks_agree_with_themselves(rng: np.random.Generator) -> None:
     assert [row["iou"]["value"] for row in found["reader"]] == [1.0] * 3
 
 
+def test_soft_masks_of_zeros_and_full_are_hard_ones(rng: np.random.Generator) -> None:
+    hard = rng.integers(0, 2, (4, 3, 7, 9)).astype(np.uint8)
+    soft, expected = analyze_masks(hard * 255).pixels, analyze_masks(hard).pixels
+    assert soft["alpha_soft"] == pytest.approx(expected["alpha_soft"], abs=1e-12)
+    for key in ("reader", "pair", "image"):
+        assert soft[key] == expected[key], key
+
+
+def test_readers_against_the_mean_of_the_others(rng: np.random.Generator) -> None:
+    soft = rng.integers(0, 256, (1, 3, 5, 5)).astype(np.uint8)
+    found = analyze_masks(soft).pixels
+    values = soft[0].reshape(3, -1) / 255
+    for r in range(3):
+        others = (values.sum(0) - values[r]) / 2
+        common = np.minimum(values[r], others).sum()
+        both = values[r].sum() + others.sum()
+        assert found["reader"][r]["dice"]["value"] == pytest.approx(2 * common / both, abs=1e-12)
+        assert found["reader"][r]["iou"]["value"] == pytest.approx(
+            common / (both - common), abs=1e-12
+        )
+
+
 def test_maps_are_of_the_most_contested(rng: np.random.Generator) -> None:
     masks = np.zeros((3, 2, 300, 10), np.uint8)
     masks[:, :, :100] = 1

@@ -59,16 +59,14 @@ class _AlphaSums:
     squares: int = 0
     observed: float = 0.0  # Σ over pixels of the squared differences of ordered pairs / (m - 1)
 
-    def add(self, masks: npt.NDArray[np.int64]) -> None:
-        m = len(masks)
+    def add(self, image: _Image) -> None:
+        m = len(image.area)
         if m < 2:
             return
-        sums, squares = masks.sum(0), (masks * masks).sum(0)
-        within = 2 * (m * int(squares.sum()) - int((sums * sums).sum()))
-        self.values += m * masks[0].size
-        self.total += int(sums.sum())
-        self.squares += int(squares.sum())
-        self.observed += within / (m - 1)
+        self.values += m * image.pixels
+        self.total += int(image.area.sum())
+        self.squares += image.squares
+        self.observed += 2 * (m * image.squares - image.joint) / (m - 1)
 
     def alpha(self) -> float | None:
         n = self.values
@@ -78,16 +76,48 @@ class _AlphaSums:
         return 1 - (self.observed / n) / (expected / (n * (n - 1)))
 
 
-def overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
-    """Soft Dice and IoU of two masks; 1 where both are empty.
+class _Image:
+    """The sums over an image's pixels that all its figures are made of; integers, so exact.
 
-    The intersection is (Σa + Σb - Σ|a - b|) / 2, so that a mask agrees with itself by 1 however
-    soft it is.
+    Attributes:
+        pixels: how many.
+        area: [m] Σ a.
+        squares: Σ a², of all readers.
+        joint: Σ (Σ of the readers)².
+        common: [m, m] Σ min(a, b), the intersections.
+        with_others: [m] Σ min((m - 1) a, Σ of the others): with the others' mean, m - 1 times.
     """
-    both = float(a.sum() + b.sum())
+
+    def __init__(self, flat: Bytes, soft: bool) -> None:
+        m, self.pixels = flat.shape
+        if soft:
+            wide = flat.astype(np.int64)
+            sums = wide.sum(0)
+            self.area = wide.sum(1)
+            self.squares = int((wide * wide).sum())
+            self.joint = int((sums * sums).sum())
+            self.common = np.array([np.minimum(row, flat).sum(1, dtype=np.int64) for row in flat])
+            self.with_others = np.minimum((m - 1) * wide, sums - wide).sum(1)
+            return
+        # Of zeros and ones the least is the product, and all is in the matrix of products; sums of
+        # ones are exact in float32 up to 2^24.
+        ones: Any = flat.astype(np.float32 if self.pixels < 1 << 24 else np.float64)
+        self.common = (ones @ ones.T).astype(np.int64)
+        self.area = self.common.diagonal()
+        self.squares = int(self.area.sum())
+        self.joint = int(self.common.sum())
+        self.with_others = self.common.sum(1) - self.area
+
+
+def overlap(area: float, other: float, common: float) -> tuple[float, float]:
+    """Soft Dice and IoU of two masks of these areas; 1 where both are empty.
+
+    The intersection Σ min(a, b) is (Σa + Σb - Σ|a - b|) / 2, so that a mask agrees with itself by 1
+    however soft it is.
+    """
+    both = area + other
     if both == 0:
         return 1.0, 1.0
-    common = (both - float(np.abs(a - b).sum())) / 2
     return 2 * common / both, common / (both - common)
 
 
@@ -127,22 +157,23 @@ def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -
         key: [] for key in ("name", "readers", "pixels", "alpha", "dice", "iou", "contested")
     }
     for name, masks, drawn in zip(table.images, table.masks, table.drawn, strict=True):
-        flat = masks.reshape(len(masks), -1).astype(np.int64)
-        overall.add(flat)
+        flat = masks.reshape(len(masks), -1)
+        image = _Image(flat, table.soft)
+        overall.add(image)
         own = _AlphaSums()
-        own.add(flat)
+        own.add(image)
+        area, others = image.area.tolist(), (image.area.sum() - image.area).tolist()
         dices, ious = [], []
         for i, a in enumerate(drawn):
-            against[a]["area"].append(float(flat[i].mean()) / scale)
+            against[a]["area"].append(area[i] / (image.pixels * scale))
             if len(drawn) > 1:
-                # The mean of the others, in units of 1 / (m - 1): integers, so exact.
-                others = flat.sum(0) - flat[i]
-                dice, iou = overlap(flat[i] * (len(drawn) - 1), others)
+                mine = (len(drawn) - 1) * area[i]
+                dice, iou = overlap(mine, others[i], int(image.with_others[i]))
                 against[a]["dice"].append(dice)
                 against[a]["iou"].append(iou)
             for j in range(i):
                 b = drawn[j]
-                dice, iou = overlap(flat[i], flat[j])
+                dice, iou = overlap(area[i], area[j], int(image.common[i, j]))
                 dices.append(dice)
                 ious.append(iou)
                 for x, y in ((a, b), (b, a)):
