@@ -190,6 +190,7 @@ def test_soft_masks_of_zeros_and_full_are_hard_ones(rng: np.random.Generator) ->
     hard = rng.integers(0, 2, (4, 3, 7, 9)).astype(np.uint8)
     soft, expected = analyze_masks(hard * 255).pixels, analyze_masks(hard).pixels
     assert soft["alpha_soft"] == pytest.approx(expected["alpha_soft"], abs=1e-12)
+    assert soft["image"].pop("alpha") == pytest.approx(expected["image"].pop("alpha"), abs=1e-12)
     for key in ("reader", "pair", "image"):
         assert soft[key] == expected[key], key
 
