@@ -7,6 +7,9 @@ import html
 import math
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 #: What stands for a figure that is not defined.
 ABSENT = "\N{EN DASH}"
 
@@ -57,3 +60,8 @@ def shorten(name: str, length: int = 28) -> str:
         return name
     head = (length - 1) // 2
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
+
+
+def column(values: Any) -> npt.NDArray[np.float64]:
+    """Return a column of the analysis as numbers, NaN for None."""
+    return np.array([np.nan if value is None else value for value in values], float)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _sections_items as items
+from . import _sections_masks as masks
 from . import _sections_people as people
 from ._format import count, esc, number, percent
 from ._html import Section, glossary, note, term
@@ -56,7 +57,7 @@ def render(
 
 def _sections(analysis: Mapping[str, Any], item_url: str | None) -> list[Section]:
     if "annotator" not in analysis:
-        return [items.pixels(analysis)]
+        return [masks.pixels(analysis)]
     if analysis["consensus"] is None:  # of sums, without the votes
         return [
             _summary(analysis),
@@ -77,7 +78,7 @@ def _sections(analysis: Mapping[str, Any], item_url: str | None) -> list[Section
         items.model(analysis),
         items.ambiguity(analysis),
         people.drift(analysis),
-        items.pixels(analysis),
+        masks.pixels(analysis),
         items.worklist(analysis, item_url),
     ]
 

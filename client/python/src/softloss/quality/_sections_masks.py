@@ -1,0 +1,149 @@
+"""The report's section about masks."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._format import column, count, esc, number, percent, shorten
+from ._html import (
+    Section,
+    absent,
+    cell,
+    figure_cell,
+    head,
+    heat,
+    level,
+    name_cell,
+    note,
+    table,
+    term,
+)
+from ._plots import heat_image
+
+#: What the report shows at most; the JSON has all.
+MOST_READERS = 20
+MOST_IMAGES = 50
+
+
+def pixels(analysis: Mapping[str, Any]) -> Section:
+    """Readers' masks."""
+    title = "Masks"
+    found = analysis["pixels"]
+    if found is None:
+        return absent("masks", title, "There are no masks.")
+    sentence = (
+        f"{count(found['images'])} images, {count(len(found['readers']))} readers, "
+        f"{count(found['pixels'])} pixels; {term('alpha_soft')} of the pixels "
+        f"<strong>{number(found['alpha_soft'], 4)}</strong>."
+    )
+    readers = table(
+        [
+            head("Reader"),
+            head("Images", "n"),
+            head(term("dice", "Dice with the others"), "n"),
+            head(term("iou", "IoU"), "n"),
+            head(term("area"), "n"),
+        ],
+        [
+            f"<tr>{name_cell(row['name'], 'th')}{cell(count(row['images']), row['images'])}"
+            f"{figure_cell(row['dice'])}{figure_cell(row['iou'])}"
+            f"{cell(percent(row['area']), row['area'])}</tr>"
+            for row in found["reader"][:200]
+        ],
+        label="Readers",
+        table_id="readers",
+        sortable=True,
+    )
+    return Section(
+        "masks",
+        title,
+        f'{note(sentence)}<div class="columns"><div>{readers}</div>{_dice_matrix(found)}</div>'
+        f"{_maps(found)}{_images(found)}",
+    )
+
+
+def _dice_matrix(found: Mapping[str, Any]) -> str:
+    names = found["readers"][:MOST_READERS]
+    values = np.array([column(row) for row in found["pair"]["dice"]])[: len(names), : len(names)]
+    off = values[np.isfinite(values)]
+    if not len(off):
+        return ""
+    middle = float(off.mean())
+    span = max(float(np.abs(off - middle).max()), 0.02)
+    cells = []
+    for i, row in enumerate(values):
+        line = []
+        for j, v in enumerate(row):
+            tip = f"{names[i]} and {names[j]}"
+            if i == j:
+                line.append(("", "self", str(names[i])))
+            elif not np.isfinite(v):
+                line.append(("", "none", f"{tip}: no common image"))
+            else:
+                line.append((number(100 * v, 0), level(v, middle, span), f"{tip}: {number(v)}"))
+        cells.append(line)
+    grid = heat(names, names, cells, "Dice of pairs of readers")
+    intro = note(f"Mean {term('dice')} of pairs, %; the mean of all is {percent(middle)}.")
+    return f"<div>{intro}{grid}</div>"
+
+
+def _maps(found: Mapping[str, Any]) -> str:
+    figures = []
+    for row in found["map"]:
+        shape = (row["height"], row["width"])
+        mean = np.frombuffer(base64.b64decode(row["mean"]), np.uint8).reshape(shape)
+        share = mean / 255.0
+        differs = np.round(4 * share * (1 - share) * 255).astype(np.uint8)
+        name = esc(shorten(row["image"], 40))
+        figures.append(
+            f'<figure><h4 title="{esc(row["image"])}">{name}</h4><div class="pair">'
+            f'<img alt="{name}: mean of the readers" src="{heat_image(mean)}">'
+            f'<img alt="{name}: where readers differ" src="{heat_image(differs)}"></div>'
+            f"<figcaption>{count(row['readers'])} readers, Dice {number(row['dice'])}, "
+            f"{percent(row['contested'])} {term('contested', 'contested')}</figcaption></figure>"
+        )
+    if not figures:
+        return ""
+    scale = heat_image(np.arange(256, dtype=np.uint8)[None, ::4])
+    intro = (
+        "The most contested images: left the readers' mean mask, right where they differ "
+        "(dark: nobody, or no difference; bright: everybody, or evenly split)."
+    )
+    return (
+        f"<h3>Where readers differ</h3>{note(intro)}"
+        f'<p class="legend">0 % <img alt="colour scale" src="{scale}" width="120" height="10"> '
+        f"100 %</p>"
+        f'<div class="maps">{"".join(figures)}</div>'
+    )
+
+
+def _images(found: Mapping[str, Any]) -> str:
+    image = found["image"]
+    contested = column(image["contested"])
+    order = np.argsort(np.where(np.isfinite(contested), -contested, np.inf), kind="stable")
+    rows = [
+        f"<tr>{name_cell(image['name'][i], 'th')}{cell(count(image['readers'][i]))}"
+        f"{cell(percent(image['contested'][i]), image['contested'][i])}"
+        f"{cell(number(image['dice'][i]), image['dice'][i])}"
+        f"{cell(number(image['iou'][i]), image['iou'][i])}"
+        f"{cell(number(image['alpha'][i]), image['alpha'][i])}</tr>"
+        for i in order[:MOST_IMAGES].tolist()
+    ]
+    more = ""
+    if len(order) > MOST_IMAGES:
+        more = f" The {MOST_IMAGES} most contested of {count(len(order))}."
+    heads = [
+        head("Image"),
+        head("Readers", "n"),
+        head(term("contested"), "n", "descending"),
+        head(term("dice", "Dice"), "n"),
+        head(term("iou", "IoU"), "n"),
+        head(term("alpha_soft", "\N{GREEK SMALL LETTER ALPHA}"), "n"),
+    ]
+    return f"<h3>Images</h3>{note('Means over pairs of readers.' + more)}" + table(
+        heads, rows, label="Images", table_id="images", sortable=True
+    )
