@@ -19,7 +19,9 @@ struct ReaderMasks {
   int scale = 1;    // 1: masks of 0 and 1; or up to 255. No value is above it.
 
   static constexpr int kMaxReaders = 1024;
-  std::int64_t pixels() const { return static_cast<std::int64_t>(value.size()) / readers; }
+  std::int64_t pixels() const {
+    return readers > 0 ? static_cast<std::int64_t>(value.size()) / readers : 0;
+  }
 };
 // INVALID_ARGUMENT names the field, the rule and the value; reads every value.
 absl::Status Validate(const ReaderMasks& masks);
