@@ -62,8 +62,8 @@ struct AnnotatorColumns {
   std::vector<double> accuracy;     // one-coin's skill
   std::vector<double> spammer;      // alerts.h: 0 for one who votes whatever the item is
   std::vector<double> class_share;  // [annotators, K] Σ w·q_k / Σ w
-  // [annotators, K, K] P(vote | true class), rows by the true class, by Dawid-Skene; empty where that
-  // was too large to fit.
+  // [annotators, K, K] P(vote | true class), rows by the true class: counts by Dawid-Skene's
+  // posterior; empty where that was too large to fit. Zeros for one without votes.
   std::vector<double> confusion;
 };
 

@@ -63,6 +63,30 @@ void SetDivergences(const AnalysisInput& in, int annotator, AnnotatorColumns& ou
   }
 }
 
+// What the annotator votes on items of each class, by Dawid-Skene's posterior: counts as they are, as
+// the smoothing that steadies the posterior would make rows of few votes look unlike others. On a
+// class that the annotator never met it is what he votes at all.
+void SetConfusion(const AnalysisInput& in, int annotator, absl::Span<const double> class_share,
+                  absl::Span<double> rows) {
+  constexpr double kNeverMet = 1e-9;  // of a vote
+  const int classes = in.votes.num_classes();
+  const std::vector<double>& posterior = in.fit.dawid_skene->consensus.posterior;
+  for (const std::uint32_t v : in.by_annotator.of(annotator)) {
+    const double* const p = posterior.data() + in.item_of_vote[v] * classes;
+    for (int s = 0; s < classes; ++s) {
+      for (int k = 0; k < classes; ++k) {
+        rows[s * classes + k] += in.votes.weight(v) * p[s] * in.votes.probability(v, k);
+      }
+    }
+  }
+  for (int s = 0; s < classes; ++s) {
+    const absl::Span<double> row = rows.subspan(s * classes, classes);
+    double sum = 0;
+    for (const double cell : row) sum += cell;
+    for (int k = 0; k < classes; ++k) row[k] = sum > kNeverMet ? row[k] / sum : class_share[k];
+  }
+}
+
 // The mean posterior at own votes; CROWDLAB's quality in its place, where there is one.
 Figure Quality(const AnalysisInput& in, int annotator) {
   const int classes = in.votes.num_classes();
@@ -118,8 +142,8 @@ AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in) {
   }
   out.accuracy = in.fit.one_coin.consensus.skill;
   out.class_share.assign(static_cast<std::size_t>(annotators) * classes, kNaN);
-  if (in.fit.dawid_skene.has_value()) out.confusion = in.fit.dawid_skene->model.confusion;
-  out.spammer = SpammerScores(out.confusion, annotators, classes);
+  const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(classes) * classes;
+  if (in.fit.dawid_skene.has_value()) out.confusion.assign(annotators * cells, 0.0);
   in.executor.ParallelFor(annotators, [&](std::int64_t r) {
     const auto annotator = static_cast<int>(r);
     const absl::Span<const std::uint32_t> own = in.by_annotator.of(annotator);
@@ -133,6 +157,11 @@ AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in) {
     out.weight[r] = weight;
     if (own.empty()) return;
     for (int k = 0; k < classes; ++k) out.class_share[r * classes + k] = share[k] / weight;
+    if (!out.confusion.empty()) {
+      SetConfusion(in, annotator,
+                   absl::MakeConstSpan(out.class_share).subspan(r * classes, classes),
+                   absl::MakeSpan(out.confusion).subspan(r * cells, cells));
+    }
     out.quality[r] = Quality(in, annotator);
     out.agreement_consensus[r] = MeanOfVotes(in, own, in.vote.others);
     out.agreement_peers[r] = MeanOfVotes(in, own, in.vote.peers);
@@ -140,6 +169,10 @@ AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in) {
     out.agreement_model[r] = MeanOfVotes(in, own, in.vote.model);
     if (in.predictions != nullptr) SetDivergences(in, annotator, out);
   });
+  out.spammer = SpammerScores(out.confusion, annotators, classes);
+  for (int r = 0; r < annotators; ++r) {
+    if (out.votes[r] == 0) out.spammer[r] = kNaN;
+  }
   return out;
 }
 

@@ -46,7 +46,10 @@ absl::StatusOr<ConsensusFit> FitConsensus(const Votes& votes, const Distribution
   if (!one_coin.ok()) return one_coin.status();
   fit.one_coin = *std::move(one_coin);
   if (confusion_fits) {
-    absl::StatusOr<DawidSkene> fitted = FitDawidSkene(votes, gold, {}, {}, executor);
+    // One vote more in each cell: without it few votes make matrices of 0 and 1, posteriors of 0 and
+    // 1, and a worklist that cannot tell sure items apart.
+    const DawidSkeneOptions smoothed{.smoothing = 1};
+    absl::StatusOr<DawidSkene> fitted = FitDawidSkene(votes, gold, {}, smoothed, executor);
     if (!fitted.ok()) return fitted.status();
     fit.dawid_skene = *std::move(fitted);
   }

@@ -20,7 +20,7 @@ struct ConsensusFit {
   std::vector<double> posterior;                        // [items, K], by that method
   std::vector<double> majority;                         // [items, K] mean of votes
   OneCoin one_coin;
-  std::optional<DawidSkene> dawid_skene;  // where annotators·K² ≤ kMaxConfusionCells
+  std::optional<DawidSkene> dawid_skene;  // smoothing 1; where annotators·K² ≤ kMaxConfusionCells
   std::optional<Crowdlab> crowdlab;       // with predictions, or where asked for
 };
 

@@ -43,7 +43,8 @@ DEFINITIONS: dict[str, Definition] = {
         "Consensus",
         "What the votes on an item, taken together, say it is. With a model: CROWDLAB, which "
         "weighs the model and every annotator by how well they agree with others. Without: "
-        "Dawid-Skene, which estimates each annotator's confusions.",
+        "Dawid-Skene, which estimates each annotator's confusions, from counts with one added to "
+        "each.",
         "CROWDLAB: (w_M·P_k + Σ_r w_r·(q_k·c + (1−q_k)(1−c)/(K−1))) / (w_M + Σ_r w_r)",
     ),
     "confidence": Definition(
