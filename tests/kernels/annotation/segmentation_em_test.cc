@@ -171,7 +171,8 @@ TEST(SegmentationEmTest, EdgesAreDefined) {
   const std::vector<std::uint8_t> values(130, 2);
   EXPECT_THAT(FitSegmentationEm({.value = values, .readers = 65, .scale = 2}, {}),
               invalid("scale: must be 1, of binary masks; was 2"));
-  EXPECT_THAT(FitSegmentationEm({.value = values, .readers = 5}, {}), invalid("value[0, 0]: must be at most 1, the scale; was 2"));
+  EXPECT_THAT(FitSegmentationEm({.value = values, .readers = 5}, {}),
+              invalid("value[0, 0]: must be at most 1, the scale; was 2"));
   EXPECT_THAT(FitSegmentationEm({.readers = 65}, {}),
               invalid("readers: must be at most 64; were 65"));
   EXPECT_THAT(MeanMask({.readers = 0}), invalid("readers"));
