@@ -10,9 +10,9 @@ case $1 in
     ;;
   tsan)
     # gRPC is not instrumented and would give false races: only what is built without it.
-    scripts/build.sh tsan tests_layout tests_kernels tests_engine
+    scripts/build.sh tsan tests_layout tests_kernels tests_annotation tests_engine
     # The regimes suite has one thread, and takes ten minutes here.
-    ctest --preset tsan -L '^(layout|kernels|engine)$' -E BackendRegimes --no-tests=error
+    ctest --preset tsan -L '^(layout|kernels|annotation|engine)$' -E BackendRegimes --no-tests=error
     ;;
   *)
     echo "usage: sanitize.sh asan|tsan" >&2

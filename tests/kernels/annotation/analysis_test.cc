@@ -247,16 +247,18 @@ TEST(AnalysisTest, GoldAnswersAreTaken) {
     gold.present[i] = 1;
     gold.probability[i * kClasses + c.truth[i]] = 1;
   }
-  const Analysis a = AnalysisOf(c, false, &gold);
-  for (int i = 0; i < kItems; i += 10) {
-    EXPECT_EQ(a.item.consensus[i], c.truth[i]);
-    EXPECT_EQ(a.item.confidence[i], 1);
-    EXPECT_EQ(a.item.gold[i], 1);
+  for (const auto method : {ConsensusMethod::kAuto, ConsensusMethod::kMajority}) {
+    const Analysis a = AnalysisOf(c, false, &gold, 1, {.method = method});
+    for (int i = 0; i < kItems; i += 10) {
+      EXPECT_EQ(a.item.consensus[i], c.truth[i]);
+      EXPECT_EQ(a.item.confidence[i], 1);
+      EXPECT_EQ(a.item.gold[i], 1);
+    }
+    for (const std::int64_t i : a.worklist) EXPECT_NE(i % 10, 0);
+    EXPECT_EQ(a.annotator.agreement_gold[0].value, 0);  // all lone votes are wrong
+    EXPECT_EQ(a.annotator.agreement_gold[5].n, 0);
+    EXPECT_TRUE(std::isnan(a.annotator.agreement_gold[5].value));
   }
-  for (const std::int64_t i : a.worklist) EXPECT_NE(i % 10, 0);
-  EXPECT_EQ(a.annotator.agreement_gold[0].value, 0);  // all lone votes are wrong
-  EXPECT_EQ(a.annotator.agreement_gold[5].n, 0);
-  EXPECT_TRUE(std::isnan(a.annotator.agreement_gold[5].value));
 }
 
 TEST(AnalysisTest, DriftHasItsWindows) {
