@@ -32,6 +32,7 @@ class QualityCallsTest : public ServerTest {
     ServerOptions options = ServerTest::Options();
     options.quality_dir = folder_ / "store";
     options.quality_alert_interval_s = 0;
+    options.io_threads = 1;
     options.drain_timeout_s = 20;
     return options;
   }
@@ -81,6 +82,10 @@ TEST_F(QualityCallsTest, WhatIsOnItsWayAtShutdownIsStoredAndTheRestIsTold) {
   v1::FeedResponse response;
   ASSERT_TRUE(stream->Write(OneVote("c", "a")));
   ASSERT_TRUE(stream->Read(&response));
+  // Served by the same thread, so afterwards the server waits for the stream's next message.
+  grpc::ClientContext listing;
+  v1::ListCampaignsResponse before;
+  ASSERT_TRUE(quality_->ListCampaigns(&listing, {}, &before).ok());
   // The client leaves the stream open: the server must not wait for it.
   EXPECT_TRUE(server_->Shutdown());
   EXPECT_FALSE(stream->Read(&response));
