@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<QualityService>> QualityService::Create(const Opt
   absl::StatusOr<std::vector<Catalogue::Entry>> entries = service->catalogue_.ListAll();
   if (!entries.ok()) return entries.status();
   for (const Catalogue::Entry& entry : *entries) {
-    absl::StatusOr<std::shared_ptr<Open>> open = service->FindEntry(entry);
+    absl::StatusOr<std::shared_ptr<Open>> open = service->OpenEntry(entry);
     if (!open.ok()) return open.status();
     std::lock_guard<std::mutex> lock((*open)->writing);
     if (auto counts = service->Count(**open); !counts.ok()) return counts.status();
@@ -55,24 +55,27 @@ absl::StatusOr<std::unique_ptr<QualityService>> QualityService::Create(const Opt
   return service;
 }
 
-absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::FindEntry(
+absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::OpenEntry(
     const Catalogue::Entry& entry) {
-  const auto there = open_.find(entry.id);
-  if (there != open_.end()) return there->second;
-  const std::string path = catalogue_.PathOf(entry);
-  absl::StatusOr<Campaign> campaign = Campaign::Open(path);
-  if (!campaign.ok()) return campaign.status();
-  auto open = std::make_shared<Open>(entry, path, *std::move(campaign));
-  open_.emplace(entry.id, open);
+  std::shared_ptr<Open>& open = open_[{entry.owner, entry.name}];
+  if (open == nullptr) {
+    const std::string path = catalogue_.PathOf(entry);
+    absl::StatusOr<Campaign> campaign = Campaign::Open(path);
+    if (!campaign.ok()) {
+      open_.erase({entry.owner, entry.name});
+      return campaign.status();
+    }
+    open = std::make_shared<Open>(entry, path, *std::move(campaign));
+  }
   return open;
 }
 
-absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::Find(std::string_view owner,
-                                                                           std::string_view name) {
+absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::Find(
+    std::string_view owner, const std::string& name) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const absl::StatusOr<Catalogue::Entry> entry = catalogue_.Find(owner, name);
-  if (!entry.ok()) return entry.status();
-  return FindEntry(*entry);
+  const auto there = open_.find({std::string(owner), name});
+  if (there != open_.end()) return there->second;
+  return absl::NotFoundError(absl::StrCat("campaign: there is no \"", name, "\""));
 }
 
 absl::StatusOr<CampaignCounts> QualityService::Count(Open& open) {
@@ -108,7 +111,7 @@ absl::StatusOr<v1::Campaign> QualityService::OpenCampaign(std::string_view owner
     const absl::StatusOr<Catalogue::Entry> entry = catalogue_.OpenOrCreate(
         owner, request.name(), OptionsOf(request.options()), options_.max_campaigns);
     if (!entry.ok()) return entry.status();
-    absl::StatusOr<std::shared_ptr<Open>> found = FindEntry(*entry);
+    absl::StatusOr<std::shared_ptr<Open>> found = OpenEntry(*entry);
     if (!found.ok()) return found.status();
     open = *std::move(found);
   }
@@ -120,12 +123,8 @@ absl::StatusOr<v1::ListCampaignsResponse> QualityService::ListCampaigns(
   std::vector<std::shared_ptr<Open>> all;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    const absl::StatusOr<std::vector<Catalogue::Entry>> entries = catalogue_.List(owner);
-    if (!entries.ok()) return entries.status();
-    for (const Catalogue::Entry& entry : *entries) {
-      absl::StatusOr<std::shared_ptr<Open>> open = FindEntry(entry);
-      if (!open.ok()) return open.status();
-      all.push_back(*std::move(open));
+    for (const auto& [key, open] : open_) {
+      if (key.first == owner) all.push_back(open);
     }
   }
   v1::ListCampaignsResponse out;
@@ -140,10 +139,8 @@ absl::StatusOr<v1::ListCampaignsResponse> QualityService::ListCampaigns(
 absl::StatusOr<v1::DeleteCampaignResponse> QualityService::DeleteCampaign(
     std::string_view owner, const v1::DeleteCampaignRequest& request) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const absl::StatusOr<Catalogue::Entry> entry = catalogue_.Find(owner, request.name());
-  if (!entry.ok()) return entry.status();
-  open_.erase(entry->id);  // calls that still hold it end with it
   if (auto s = catalogue_.Delete(owner, request.name()); !s.ok()) return s;
+  open_.erase({std::string(owner), request.name()});  // calls that still hold it end with it
   return v1::DeleteCampaignResponse();
 }
 
@@ -268,7 +265,7 @@ void QualityService::RefreshAlerts() {
   std::vector<std::shared_ptr<Open>> changed;
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (const auto& [id, open] : open_) {
+    for (const auto& [key, open] : open_) {
       if (open->changed) changed.push_back(open);
     }
   }
@@ -288,7 +285,7 @@ void QualityService::RefreshAlerts() {
 std::vector<GaugeSample> QualityService::ItemSamples() {
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<GaugeSample> out;
-  for (const auto& [id, open] : open_) {
+  for (const auto& [key, open] : open_) {
     for (const auto& [state, n] : {std::pair{"open", open->open_items.load()},
                                    std::pair{"closed", open->closed_items.load()}}) {
       out.push_back(
@@ -302,7 +299,7 @@ std::vector<GaugeSample> QualityService::ItemSamples() {
 std::vector<GaugeSample> QualityService::AlertSamples() {
   std::lock_guard<std::mutex> lock(mutex_);
   std::vector<GaugeSample> out;
-  for (const auto& [id, open] : open_) {
+  for (const auto& [key, open] : open_) {
     std::lock_guard<std::mutex> alerts_lock(open->alerts_mutex);
     for (std::size_t kind = 0; kind < open->alerts.size(); ++kind) {
       out.push_back({{{"tenant", open->entry.owner},

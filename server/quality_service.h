@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -87,8 +88,11 @@ class QualityService {
         metrics_(metrics),
         catalogue_(std::move(catalogue)) {}
 
-  absl::StatusOr<std::shared_ptr<Open>> Find(std::string_view owner, std::string_view name);
-  absl::StatusOr<std::shared_ptr<Open>> FindEntry(const Catalogue::Entry& entry);
+  using Key = std::pair<std::string, std::string>;  // owner, name
+
+  absl::StatusOr<std::shared_ptr<Open>> Find(std::string_view owner, const std::string& name);
+  // With mutex_ held.
+  absl::StatusOr<std::shared_ptr<Open>> OpenEntry(const Catalogue::Entry& entry);
   absl::StatusOr<v1::Campaign> Describe(Open& open);  // takes open.writing
   // Counts what there is after a change. With open.writing held.
   absl::StatusOr<CampaignCounts> Count(Open& open);
@@ -102,7 +106,7 @@ class QualityService {
   std::atomic<bool> refreshing_{false};
   std::mutex mutex_;  // the two below
   Catalogue catalogue_;
-  std::map<std::int64_t, std::shared_ptr<Open>> open_;  // by entry id
+  std::map<Key, std::shared_ptr<Open>> open_;  // all there are
 };
 
 // Cuts an analysis into messages.

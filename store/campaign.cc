@@ -69,6 +69,10 @@ absl::Status Validate(const CampaignOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("classes: a campaign has at least 2; were ", options.classes.size()));
   }
+  if (options.classes.size() > kMaxClasses) {
+    return absl::InvalidArgumentError(absl::StrCat("classes: a campaign has at most ", kMaxClasses,
+                                                   "; were ", options.classes.size()));
+  }
   std::set<std::string_view> seen;
   for (const std::string& name : options.classes) {
     if (auto s = CheckName("classes", name); !s.ok()) return s;

@@ -18,7 +18,7 @@ namespace softloss {
 // What a campaign is, for as long as it exists.
 struct CampaignOptions {
   std::vector<std::string>
-      classes;                // K ≥ 2 names, all different, in the order of the probabilities
+      classes;                // 2 to 4096 names, all different, in the order of the probabilities
   int close_after_votes = 0;  // an item closes with its so-manieth vote; 0 = not by count
   double close_after_seconds = 0;  // … so long after its first vote arrived; 0 = not by time
 

@@ -99,8 +99,8 @@ absl::StatusOr<CampaignData> ReadCampaign(SqlDatabase& database, const CampaignO
     ~Snapshot() { database.Execute("ROLLBACK").IgnoreError(); }
   } snapshot{database};
 
-  // Refused before anything is allocated. Twice the votes: as read, and in canonical order; the
-  // analysis itself has a posterior and some sums an item.
+  // Refused before anything is allocated. A vote is there as read, in canonical order and with its
+  // figures; an item has its columns, and a distribution from each method; classes have matrices.
   absl::StatusOr<CampaignCounts> counts = ReadCampaignCounts(database);
   if (!counts.ok()) return counts.status();
   absl::StatusOr<SqlStatement> any_soft =
@@ -108,9 +108,11 @@ absl::StatusOr<CampaignData> ReadCampaign(SqlDatabase& database, const CampaignO
   if (!any_soft.ok()) return any_soft.status();
   if (auto row = any_soft->Step(); !row.ok()) return row.status();
   const auto distribution = static_cast<double>(classes * sizeof(double));
-  const double vote_bytes = 2 * (40 + (any_soft->Int(0) != 0 ? distribution : 0));
+  const double vote_bytes = 130 + (any_soft->Int(0) != 0 ? 3 * distribution : 0);
   const double bytes = static_cast<double>(counts->votes) * vote_bytes +
-                       static_cast<double>(counts->items) * (200 + 5 * distribution);
+                       static_cast<double>(counts->items) * (400 + 11 * distribution) +
+                       static_cast<double>(counts->annotators) * 3 * distribution +
+                       static_cast<double>(classes) * 6 * distribution;
   if (bytes > static_cast<double>(max_bytes)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("campaign: ", counts->votes, " votes on ", counts->items, " items need about ",

@@ -12,6 +12,8 @@ namespace softloss {
 
 // Of items, annotators, classes, campaigns and vote ids.
 inline constexpr std::size_t kMaxNameBytes = 1024;
+// Some figures have a number for each pair of classes.
+inline constexpr std::size_t kMaxClasses = 4096;
 
 absl::Status CreateCampaignSchema(SqlDatabase& database, const CampaignOptions& options);
 absl::StatusOr<CampaignOptions> ReadCampaignOptions(SqlDatabase& database);

@@ -59,7 +59,7 @@ struct AnnotatorColumns {
   std::vector<Figure> agreement_model;  // q[argmax P] (Wilson)
   // Own votes against the model's row: row_scores.h. Bootstrap over items.
   std::vector<Figure> cross_entropy, kl, js, brier, tv;
-  std::vector<double> accuracy;     // one-coin's skill
+  std::vector<double> accuracy;     // one-coin's skill; NaN where it was too large to fit
   std::vector<double> spammer;      // alerts.h: 0 for one who votes whatever the item is
   std::vector<double> class_share;  // [annotators, K] Σ w·q_k / Σ w
   // [annotators, K, K] P(vote | true class), rows by the true class: counts by Dawid-Skene's

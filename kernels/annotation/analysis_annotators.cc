@@ -140,7 +140,8 @@ AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in) {
         &out.agreement_model, &out.cross_entropy, &out.kl, &out.js, &out.brier, &out.tv}) {
     column->assign(annotators, kUndefined);
   }
-  out.accuracy = in.fit.one_coin.consensus.skill;
+  out.accuracy = in.fit.one_coin.has_value() ? in.fit.one_coin->consensus.skill
+                                             : std::vector<double>(annotators, kNaN);
   out.class_share.assign(static_cast<std::size_t>(annotators) * classes, kNaN);
   const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(classes) * classes;
   if (in.fit.dawid_skene.has_value()) out.confusion.assign(annotators * cells, 0.0);

@@ -21,8 +21,8 @@ bool AnyItemWithTwoVotes(const Votes& votes) {
 
 ConsensusMethod Choose(const Votes& votes, const Distributions* predictions, bool confusion_fits) {
   if (predictions != nullptr) return ConsensusMethod::kCrowdlab;
-  if (!AnyItemWithTwoVotes(votes)) return ConsensusMethod::kMajority;
-  return confusion_fits ? ConsensusMethod::kDawidSkene : ConsensusMethod::kOneCoin;
+  return confusion_fits && AnyItemWithTwoVotes(votes) ? ConsensusMethod::kDawidSkene
+                                                      : ConsensusMethod::kMajority;
 }
 
 }  // namespace
@@ -36,16 +36,18 @@ absl::StatusOr<ConsensusFit> FitConsensus(const Votes& votes, const Distribution
   ConsensusFit fit;
   fit.method =
       method == ConsensusMethod::kAuto ? Choose(votes, predictions, confusion_fits) : method;
-  if (fit.method == ConsensusMethod::kDawidSkene && !confusion_fits) {
+  const bool fits_em =
+      fit.method == ConsensusMethod::kDawidSkene || fit.method == ConsensusMethod::kOneCoin;
+  if (fits_em && !confusion_fits) {
     return absl::InvalidArgumentError(
-        absl::StrCat("method: dawid_skene has a matrix of K² numbers an annotator, here ", cells,
-                     " in all; at most ", kMaxConfusionCells, ": take one_coin"));
+        absl::StrCat("method: dawid_skene and one_coin take K² numbers an annotator, here ", cells,
+                     " in all; at most ", kMaxConfusionCells, ": take majority or wawa"));
   }
   fit.majority = MajorityVote(votes, {}, executor).posterior;
-  absl::StatusOr<OneCoin> one_coin = FitOneCoin(votes, gold, {}, executor);
-  if (!one_coin.ok()) return one_coin.status();
-  fit.one_coin = *std::move(one_coin);
   if (confusion_fits) {
+    absl::StatusOr<OneCoin> one_coin = FitOneCoin(votes, gold, {}, executor);
+    if (!one_coin.ok()) return one_coin.status();
+    fit.one_coin = *std::move(one_coin);
     // One vote more in each cell: without it few votes make matrices of 0 and 1, posteriors of 0 and
     // 1, and a worklist that cannot tell sure items apart.
     const DawidSkeneOptions smoothed{.smoothing = 1};
@@ -62,7 +64,7 @@ absl::StatusOr<ConsensusFit> FitConsensus(const Votes& votes, const Distribution
     case ConsensusMethod::kAuto:
     case ConsensusMethod::kMajority: fit.posterior = fit.majority; break;
     case ConsensusMethod::kWawa: fit.posterior = Wawa(votes, executor).posterior; break;
-    case ConsensusMethod::kOneCoin: fit.posterior = fit.one_coin.consensus.posterior; break;
+    case ConsensusMethod::kOneCoin: fit.posterior = fit.one_coin->consensus.posterior; break;
     case ConsensusMethod::kDawidSkene: fit.posterior = fit.dawid_skene->consensus.posterior; break;
     case ConsensusMethod::kCrowdlab: fit.posterior = fit.crowdlab->consensus.posterior; break;
   }

@@ -12,20 +12,21 @@
 
 namespace softloss::annotation {
 
-// Confusion matrices of more numbers than this are not fitted: 64 MiB.
+// Matrices of more numbers than this, annotators·K², are not fitted: 64 MiB.
 inline constexpr double kMaxConfusionCells = 1 << 23;
 
 struct ConsensusFit {
   ConsensusMethod method = ConsensusMethod::kMajority;  // never kAuto
   std::vector<double> posterior;                        // [items, K], by that method
   std::vector<double> majority;                         // [items, K] mean of votes
-  OneCoin one_coin;
-  std::optional<DawidSkene> dawid_skene;  // smoothing 1; where annotators·K² ≤ kMaxConfusionCells
+  // These two where annotators·K² ≤ kMaxConfusionCells.
+  std::optional<OneCoin> one_coin;
+  std::optional<DawidSkene> dawid_skene;  // smoothed by one vote a cell
   std::optional<Crowdlab> crowdlab;       // with predictions, or where asked for
 };
 
 // kAuto: CROWDLAB with predictions, else Dawid-Skene, else (too many annotators or classes for its
-// matrices, or no item with two votes, which leaves it nothing to go by) one-coin or the majority.
+// matrices, or no item with two votes, which leaves it nothing to go by) the majority.
 // Gold answers clamp the items' posteriors in EM; under the other methods they replace them.
 // INVALID_ARGUMENT where the method asked for cannot be had.
 absl::StatusOr<ConsensusFit> FitConsensus(const Votes& votes, const Distributions* predictions,

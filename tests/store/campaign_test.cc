@@ -304,6 +304,8 @@ TEST_F(CampaignTest, BadOptionsAreNamed) {
   EXPECT_EQ(error({.classes = {"a"}}), "classes: a campaign has at least 2; were 1");
   EXPECT_EQ(error({.classes = {"a", "a"}}), "classes: \"a\" is there twice");
   EXPECT_EQ(error({.classes = {"a", ""}}), "classes: must not be empty");
+  EXPECT_EQ(error({.classes = std::vector<std::string>(4097, "a")}),
+            "classes: a campaign has at most 4096; were 4097");
   EXPECT_EQ(error({.classes = {"a", "b"}, .close_after_votes = -1}),
             "close_after_votes: must not be negative; was -1");
   EXPECT_EQ(error({.classes = {"a", "b"}, .close_after_seconds = -2}),

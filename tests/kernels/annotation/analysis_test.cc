@@ -311,6 +311,31 @@ TEST(AnalysisTest, LittleOrNothingIsDefined) {
   }
 }
 
+// 3000² numbers an annotator are more than an analysis may take for EM; the rest is there.
+TEST(AnalysisTest, ManyClassesGoWithoutMatrices) {
+  InlineExecutor executor;
+  const std::vector<std::int64_t> item = {0, 0};
+  const std::vector<std::int32_t> annotator = {0, 1}, label = {2999, 2999};
+  const auto votes = Votes::Create({.num_classes = 3000,
+                                    .num_items = 1,
+                                    .num_annotators = 2,
+                                    .item = item,
+                                    .annotator = annotator,
+                                    .label = label});
+  ASSERT_TRUE(votes.ok());
+  const auto a = Analyze(*votes, nullptr, nullptr, {}, executor);
+  ASSERT_TRUE(a.ok()) << a.status();
+  EXPECT_EQ(a->method, ConsensusMethod::kMajority);
+  EXPECT_EQ(a->item.consensus[0], 2999);
+  EXPECT_TRUE(a->annotator.confusion.empty());
+  EXPECT_TRUE(std::isnan(a->annotator.accuracy[0]));
+  for (const auto method : {ConsensusMethod::kOneCoin, ConsensusMethod::kDawidSkene}) {
+    const auto status = Analyze(*votes, nullptr, nullptr, {.method = method}, executor).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("take K² numbers an annotator"));
+  }
+}
+
 TEST(AnalysisTest, BadOptionsAreNamed) {
   const auto error = [](const AnalysisOptions& options) {
     return std::string(Validate(options, 3).message());
