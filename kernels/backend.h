@@ -40,7 +40,9 @@ struct Segment {
   std::int64_t rows = 0;
   std::int64_t first_row = 0;  // in the item; only error messages use it
 
-  // Bytes of [rows, classes] (class_last) or of a [classes, rows] tile. Sizes are exact.
+  // Bytes of [rows, classes] (class_last) or of a [classes, rows] tile. Sizes are exact. Where the
+  // client shares its memory they may change at any time, and so may the gradient: then the item's
+  // results mean nothing, but whatever becomes an index must be read once, before it is checked.
   Fragments prediction;
   // Dense: as prediction. Class ids: [rows].
   Fragments label;

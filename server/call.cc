@@ -42,4 +42,14 @@ std::string TenantName(const grpc::ServerContext& context) {
   return absl::StartsWith(context.peer(), "unix") ? "unix" : "default";
 }
 
+std::string SharedMemorySocketFor(const grpc::ServerContext& caller,
+                                  const ServingContext& context) {
+  // gRPC escapes the brackets of IPv6 addresses.
+  const std::string peer = caller.peer();
+  for (const char* here : {"unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D"}) {
+    if (absl::StartsWith(peer, here)) return context.shared_memory_socket;
+  }
+  return "";
+}
+
 }  // namespace softloss

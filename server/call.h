@@ -89,6 +89,9 @@ struct CallEnv {
   const std::atomic<bool>* draining = nullptr;  // calls accepted from now on are drained at once
 };
 
+// Where the caller may share memory; empty if it is not on this host, or if no one may.
+std::string SharedMemorySocketFor(const grpc::ServerContext& caller, const ServingContext& context);
+
 // Who is calling: the client certificate's name, "unix" for a Unix socket, otherwise "default".
 std::string TenantName(const grpc::ServerContext& context);
 

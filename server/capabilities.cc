@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/wire/spec.h"
 #include "server/metrics.h"
 
@@ -43,8 +44,8 @@ class CapabilitiesCall final : public std::enable_shared_from_this<CapabilitiesC
     env_->calls->Add(this, {});
     start_ = env_->context->clock->Now();
     env_->context->metrics->RpcStarted(RpcMethod::kGetCapabilities);
-    writer_.Finish(Capabilities(*env_->context), grpc::Status::OK,
-                   finished_.Arm(shared_from_this()));
+    writer_.Finish(Capabilities(*env_->context, SharedMemorySocketFor(context_, *env_->context)),
+                   grpc::Status::OK, finished_.Arm(shared_from_this()));
   }
   void OnFinished(bool) {
     env_->context->metrics->RpcHandled(
@@ -64,7 +65,8 @@ class CapabilitiesCall final : public std::enable_shared_from_this<CapabilitiesC
 
 }  // namespace
 
-v1::GetCapabilitiesResponse Capabilities(const ServingContext& context) {
+v1::GetCapabilitiesResponse Capabilities(const ServingContext& context,
+                                         const std::string& shared_memory_socket) {
   v1::GetCapabilitiesResponse r;
   r.set_server_version(context.version);
   r.set_backend(std::string(context.backend->name()));
@@ -101,7 +103,14 @@ v1::GetCapabilitiesResponse Capabilities(const ServingContext& context) {
   r.set_max_chunk_bytes(context.max_chunk_bytes);
   r.set_stream_credit_bytes(context.stream_credit_bytes);
   r.set_stream_credit_items(context.stream_credit_items);
+  r.set_shared_memory(!shared_memory_socket.empty());
+  r.set_shared_memory_socket(shared_memory_socket);
   for (const std::string& field : UnimplementedFields()) r.add_unimplemented_fields(field);
+  if (context.regions == nullptr) {
+    for (const char* tensor : {"prediction", "label", "gradient"}) {
+      r.add_unimplemented_fields(absl::StrCat("item.", tensor, "_memory"));
+    }
+  }
   return r;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include <grpcpp/support/async_unary_call.h>
 
@@ -10,7 +11,8 @@
 namespace softloss {
 
 // Asked of the backend, so that it cannot promise more than is there.
-v1::GetCapabilitiesResponse Capabilities(const ServingContext& context);
+v1::GetCapabilitiesResponse Capabilities(const ServingContext& context,
+                                         const std::string& shared_memory_socket = "");
 
 // Posts the first GetCapabilities on the queue.
 void AcceptCapabilitiesCalls(const CallEnv* env);

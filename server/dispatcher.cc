@@ -16,22 +16,30 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
     lane_->Submit(std::move(task));
     return;
   }
+  if (task->bytes >= kLargeBytes) {
+    // The I/O thread has others to serve meanwhile.
+    workers_->Submit([this, raw = task.release()] {
+      std::unique_ptr<ScoreTask> owned(raw);
+      ScoreNow(*owned, *workers_);
+    });
+    return;
+  }
   if (task->bytes >= spill_bytes_) {
     // std::function wants copyable captures.
     ScoreTask* raw = task.get();
     const bool taken = workers_->SubmitIfIdle([this, raw] {
       std::unique_ptr<ScoreTask> owned(raw);
-      ScoreNow(*owned);
+      ScoreNow(*owned, inline_);
     });
     if (taken) {
       (void)task.release();  // the worker has it
       return;
     }
   }
-  ScoreNow(*task);
+  ScoreNow(*task, inline_);
 }
 
-void Dispatcher::ScoreNow(ScoreTask& task) {
+void Dispatcher::ScoreNow(ScoreTask& task, Executor& executor) {
   const TimePoint start = clock_->Now();
   const std::uint64_t waited = Nanoseconds(start - task.arrived);
   task.times.queue_ns += waited - std::min(waited, task.times.decode_ns);
@@ -40,7 +48,7 @@ void Dispatcher::ScoreNow(ScoreTask& task) {
   } else if (start >= task.deadline) {
     task.status = absl::DeadlineExceededError("item.timeout_ns: expired before it was scored");
   } else {
-    task.status = backend_->Score(task.key, absl::MakeSpan(&task.segment, 1), inline_);
+    task.status = backend_->Score(task.key, absl::MakeSpan(&task.segment, 1), executor);
     task.times.compute_ns += Nanoseconds(clock_->Now() - start);
   }
   task.Done();

@@ -14,7 +14,7 @@ namespace softloss {
 
 // CPU backends score on the calling (I/O) thread, straight from the received slices, because handing
 // a chunk to another thread would cost two wake-ups; chunks of at least `spill_bytes` go to a worker
-// when one is idle. Device backends have a lane: a Batcher. Thread-safe.
+// when one is idle, and those of kLargeBytes, which only shared memory can hold, to all of them. Device backends have a lane: a Batcher. Thread-safe.
 class Dispatcher {
  public:
   // `lane` is null for CPU backends. All outlive the dispatcher.
@@ -26,12 +26,14 @@ class Dispatcher {
         clock_(clock),
         spill_bytes_(spill_bytes) {}
 
+  static constexpr std::int64_t kLargeBytes = std::int64_t{16} << 20;
+
   // Scores the task, here or elsewhere, and calls its Done() exactly once, perhaps before returning.
   // Must not be called with a lock held that Done() takes.
   void Run(std::unique_ptr<ScoreTask> task);
 
  private:
-  void ScoreNow(ScoreTask& task);
+  void ScoreNow(ScoreTask& task, Executor& executor);
 
   Backend* backend_;
   WorkerPool* workers_;

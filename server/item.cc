@@ -47,6 +47,40 @@ InvalidReason ReasonOf(const absl::Status& status, const ItemState& item) {
              : InvalidReason::kShape;
 }
 
+// A tensor is in shared memory or in the message, not both; and with one in memory there is one chunk.
+absl::Status CheckPlaces(const ItemState& item, const wire::Bulk& bulk, std::int64_t rows) {
+  if (!item.memory.any()) return absl::OkStatus();
+  if (rows != item.plan.geometry.rows()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk.rows: an item with tensors in shared memory comes in one chunk of ",
+                     item.plan.geometry.rows(), " rows; was ", rows));
+  }
+  const struct {
+    const char* field;
+    const RegionRange& memory;
+    std::size_t size;
+  } tensors[] = {{"prediction", item.memory.prediction, Size(bulk[wire::kPrediction])},
+                 {"label", item.memory.label, Size(bulk[wire::kLabel])}};
+  for (const auto& t : tensors) {
+    if (!t.memory || t.size == 0) continue;
+    return absl::InvalidArgumentError(absl::StrCat(t.field, ": must be absent when item.", t.field,
+                                                   "_memory is given; was ", t.size, " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+// What an item in shared memory takes beside its tensors, which grows with it: sums of leaves, pieces
+// of tensors whose class axis is not last, and where each ends.
+std::int64_t BookkeepingBytes(const ItemState& item) {
+  if (!item.memory.any()) return 0;
+  constexpr std::int64_t kPieceBytes = sizeof(Fragment) + sizeof(std::int64_t);
+  constexpr std::int64_t kTensors = 3;
+  const Geometry& g = item.plan.geometry;
+  const std::int64_t pieces = g.class_last() ? 1 : g.outer * g.classes;
+  return CeilDiv(g.rows(), item.plan.leaf_rows) * std::int64_t{sizeof(LeafSum)} +
+         kTensors * pieces * kPieceBytes;
+}
+
 absl::Status OutOfMemory(std::int64_t bytes) {
   return absl::UnavailableError(absl::StrCat("no memory for a reply of ", bytes, " bytes"));
 }
@@ -77,6 +111,9 @@ absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& conte
                        "\"; required was \"", header.required_numerics_id(), "\""));
     }
   }
+  if (absl::Status s = ResolveMemory(context.regions, header, *plan, &item->memory); !s.ok()) {
+    return s;
+  }
   item->id = id;
   item->plan = *std::move(plan);
   item->spec = std::move(spec);
@@ -96,7 +133,10 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     std::int64_t max_tensor_bytes, std::int64_t wire_bytes, std::shared_ptr<const void> received,
     TimePoint now) {
   const ItemPlan& plan = item->plan;
-  const ChunkSizes sizes{Size(bulk[wire::kPrediction]), Size(bulk[wire::kLabel]),
+  const ItemMemory& memory = item->memory;
+  if (absl::Status s = CheckPlaces(*item, bulk, rows); !s.ok()) return s;
+  const ChunkSizes sizes{memory.prediction ? memory.prediction.size : Size(bulk[wire::kPrediction]),
+                         memory.label ? memory.label.size : Size(bulk[wire::kLabel]),
                          Size(bulk[wire::kMask]), Size(bulk[wire::kRowWeight])};
   if (std::size_t ids = Size(bulk[wire::kLabelIds]); ids > 0) {
     return absl::InvalidArgumentError(
@@ -104,16 +144,19 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
   }
   if (absl::Status s = CheckChunk(plan, item->rows_received, rows, sizes); !s.ok()) return s;
 
-  // The bytes are here, so rows × row bytes cannot overflow.
-  const std::int64_t request_bytes = rows * plan.request_row_bytes();
-  const std::int64_t reply_bytes = rows * plan.reply_row_bytes();
+  // The bytes are here, so rows × row bytes cannot overflow. These are the ones that travel.
+  const std::int64_t gradient_bytes = memory.gradient ? 0 : rows * plan.gradient_row_bytes;
+  const std::int64_t request_bytes =
+      rows * plan.request_row_bytes() -
+      static_cast<std::int64_t>(memory.prediction.size + memory.label.size);
+  const std::int64_t reply_bytes = rows * plan.row_loss_row_bytes + gradient_bytes;
   if (std::max(request_bytes, reply_bytes) > max_tensor_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "chunk.rows: the tensors of a chunk and of its reply must not exceed ", max_tensor_bytes,
         " bytes each; ", rows, " rows are ", request_bytes, " and ", reply_bytes));
   }
-  absl::StatusOr<Charge> charge =
-      context.budget->Acquire(tenant, wire_bytes + reply_bytes + kReplyOverhead);
+  absl::StatusOr<Charge> charge = context.budget->Acquire(
+      tenant, wire_bytes + reply_bytes + BookkeepingBytes(*item) + kReplyOverhead);
   if (!charge.ok()) {
     context.metrics->Shed(absl::IsResourceExhausted(charge.status()) ? ShedReason::kQuota
                                                                      : ShedReason::kBytes);
@@ -122,7 +165,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
 
   auto task = std::make_unique<ChunkTask>();
   task->key = plan.key;
-  task->bytes = request_bytes + reply_bytes;
+  task->bytes = rows * (plan.request_row_bytes() + plan.reply_row_bytes());
   task->arrived = now;
   task->deadline = item->deadline;
   task->item = item;
@@ -137,16 +180,32 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
   segment.rows = rows;
   segment.first_row = item->rows_received;
   segment.prediction = bulk[wire::kPrediction];
+  if (memory.prediction) {
+    CutMemory(memory.prediction, plan.geometry, SizeOf(plan.key.prediction),
+              &task->prediction_fragments);
+    segment.prediction = task->prediction_fragments;
+  }
   segment.label = bulk[wire::kLabel];
+  if (memory.label) {
+    if (plan.key.label.kind == LabelKind::kDense) {
+      CutMemory(memory.label, plan.geometry, SizeOf(plan.key.label.dtype), &task->label_fragments);
+    } else if (memory.label.size > 0) {
+      task->label_fragments.push_back({memory.label.data, memory.label.size});
+    }
+    segment.label = task->label_fragments;
+  }
   segment.mask = bulk[wire::kMask];
   segment.row_weight = bulk[wire::kRowWeight];
   segment.leaves = absl::MakeSpan(task->leaves);
-  if (const std::int64_t size = rows * plan.gradient_row_bytes; size > 0) {
-    task->gradient = context.slabs->Allocate(size);
-    if (!task->gradient) return OutOfMemory(size);
-    task->gradient_fragment = {task->gradient.data(), task->gradient.size()};
-    segment.gradient = absl::MakeConstSpan(&task->gradient_fragment, 1);
+  if (memory.gradient) {
+    CutMemory(memory.gradient, plan.geometry, SizeOf(*plan.key.gradient),
+              &task->gradient_fragments);
+  } else if (gradient_bytes > 0) {
+    task->gradient = context.slabs->Allocate(gradient_bytes);
+    if (!task->gradient) return OutOfMemory(gradient_bytes);
+    task->gradient_fragments.push_back({task->gradient.data(), task->gradient.size()});
   }
+  segment.gradient = task->gradient_fragments;
   if (const std::int64_t size = rows * plan.row_loss_row_bytes; size > 0) {
     task->row_loss = context.slabs->Allocate(size);
     if (!task->row_loss) return OutOfMemory(size);
@@ -154,6 +213,10 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     segment.row_loss = absl::MakeConstSpan(&task->row_loss_fragment, 1);
   }
 
+  if (memory.any()) {
+    context.metrics->SharedMemoryItem(static_cast<std::int64_t>(
+        memory.prediction.size + memory.label.size + memory.gradient.size));
+  }
   item->rows_received += rows;
   item->last_chunk = now;
   item->tasks.push_back(task.get());
@@ -164,6 +227,7 @@ absl::Status AddScored(ItemState& item, ChunkTask& task) {
   item.tasks.erase(std::find(item.tasks.begin(), item.tasks.end(), &task));
   item.rows_scored += task.segment.rows;
   item.times += task.times;
+  item.memory = ItemMemory();  // such an item has no other task
   if (!task.status.ok()) return task.status;
   if (!task.segment.status.ok()) return task.segment.status;
   item.tally += task.segment.tally;

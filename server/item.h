@@ -14,6 +14,7 @@
 #include "kernels/reduce.h"
 #include "proto/wire/message.h"
 #include "server/clock.h"
+#include "server/item_memory.h"
 #include "server/reply.h"
 #include "server/score_task.h"
 #include "server/slab_pool.h"
@@ -31,6 +32,8 @@ struct ServingContext {
   SlabPool* slabs = nullptr;
   Metrics* metrics = nullptr;
   const Clock* clock = nullptr;
+  const RegionTable* regions = nullptr;  // null: memory is not shared
+  std::string shared_memory_socket;
   std::string version;
   std::int64_t max_message_bytes = 0;
   std::int64_t max_chunk_bytes = 0;
@@ -43,6 +46,7 @@ struct ItemState {
   std::uint64_t id = 0;
   ItemPlan plan;
   std::shared_ptr<const LossSpec> spec;
+  ItemMemory memory;  // until it is scored
   TimePoint arrived;
   TimePoint deadline = TimePoint::max();
   TimePoint last_chunk;  // when a chunk last came
@@ -82,22 +86,24 @@ class ChunkTask final : public ScoreTask {
   std::shared_ptr<const void> received;  // the message that the fragments point into
   Slab gradient;
   Slab row_loss;
-  MutableFragment gradient_fragment;
+  absl::InlinedVector<Fragment, 1> prediction_fragments, label_fragments;  // in shared memory
+  absl::InlinedVector<MutableFragment, 1> gradient_fragments;
   MutableFragment row_loss_fragment;
   absl::InlinedVector<LeafSum, 4> leaves;
   Charge charge;
   std::shared_ptr<ScoredSink> sink;
 };
 
-// Checks an item's header. The status is the item's error: INVALID_ARGUMENT, UNIMPLEMENTED or
-// FAILED_PRECONDITION (required_numerics_id), naming field, rule and value.
+// Checks an item's header. The status is the item's error: INVALID_ARGUMENT, UNIMPLEMENTED,
+// FAILED_PRECONDITION (required_numerics_id), or NOT_FOUND and OUT_OF_RANGE (shared memory), naming
+// field, rule and value.
 absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& context,
                                                      const v1::Item& header,
                                                      std::shared_ptr<const LossSpec> spec,
                                                      std::uint64_t id, TimePoint now);
 
 // Checks rows [item->rows_received, +rows) against their bytes, charges the budget (request plus
-// reply), and makes the task. On success the rows count as received. Fails with INVALID_ARGUMENT
+// reply; not what lies in shared memory), and makes the task. On success the rows count as received. Fails with INVALID_ARGUMENT
 // or the budget's own refusal.
 absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     const ServingContext& context, const std::shared_ptr<Tenant>& tenant,

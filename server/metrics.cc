@@ -68,6 +68,8 @@ constexpr std::array<const char*, kBackendErrorKinds> kErrorNames = {"oom", "sti
 constexpr std::array<const char*, kVoteOutcomes> kVoteNames = {"accepted", "duplicate",
                                                                "superseded", "refused"};
 
+constexpr std::array<const char*, kMemoryRefusals> kMemoryNames = {"limit", "invalid"};
+
 struct Stage {
   const char* name;
   std::uint64_t TaskTimes::*time;
@@ -220,6 +222,7 @@ struct Metrics::Impl {
   std::array<Counter*, kShedReasons> shed;
   std::array<Counter*, kBackendErrorKinds> backend_errors;
   std::array<Counter*, kVoteOutcomes> votes;
+  std::array<Counter*, kMemoryRefusals> memory_refused;
   std::array<Counter*, kCloseReasons> batches_closed;
   std::size_t batch_items_series, batch_bytes_series;
   Counter* nonfinite_predictions;
@@ -228,6 +231,11 @@ struct Metrics::Impl {
   Counter& received_bytes =
       Counters("softloss_received_bytes_total", "Bytes of request messages.").Add({});
   Counter& sent_bytes = Counters("softloss_sent_bytes_total", "Bytes of reply messages.").Add({});
+  Counter& memory_items =
+      Counters("softloss_shared_memory_items_total", "Items scored where they lay.").Add({});
+  Counter& memory_item_bytes = Counters("softloss_shared_memory_item_bytes_total",
+                                        "Bytes of tensors that were in shared memory.")
+                                   .Add({});
   Gauge& inflight = OneGauge("softloss_inflight_items", "Items begun and not yet answered.");
   Gauge& streams = OneGauge("softloss_streams_active", "Open ScoreStream calls.");
   Gauge& ready = OneGauge("softloss_ready", "1 while the server takes work.");
@@ -293,6 +301,9 @@ Metrics::Impl::Impl(const BuildInfo& info) {
               "kind", kErrorNames);
   votes = AddEach(Counters("softloss_quality_votes_total", "Votes fed to campaigns, by outcome."),
                   "outcome", kVoteNames);
+  memory_refused = AddEach(
+      Counters("softloss_shared_memory_refused_total", "Sessions and regions refused, by why."),
+      "reason", kMemoryNames);
   std::array<const char*, kCloseReasons> reasons;
   for (int i = 0; i < kCloseReasons; ++i) reasons[i] = Name(static_cast<CloseReason>(i)).data();
   batches_closed =
@@ -377,6 +388,15 @@ void Metrics::BatchClosed(CloseReason reason, std::int64_t items, std::int64_t b
 
 void Metrics::BackendError(BackendErrorKind kind) {
   impl_->backend_errors[static_cast<int>(kind)]->Increment();
+}
+
+void Metrics::MemoryRefused(MemoryRefusal reason) {
+  impl_->memory_refused[static_cast<int>(reason)]->Increment();
+}
+
+void Metrics::SharedMemoryItem(std::int64_t bytes) {
+  impl_->memory_items.Increment();
+  Add(impl_->memory_item_bytes, bytes);
 }
 
 void Metrics::QualityVotes(VoteOutcome outcome, std::int64_t votes) {

@@ -62,6 +62,13 @@ inline constexpr int kBackendErrorKinds = 3;
 enum class VoteOutcome : std::uint8_t { kAccepted, kDuplicate, kSuperseded, kRefused };
 inline constexpr int kVoteOutcomes = 4;
 
+// Why memory that a client wanted to share was refused.
+enum class MemoryRefusal : std::uint8_t {
+  kLimit,    // too much, or no room
+  kInvalid,  // not what the contract asks for
+};
+inline constexpr int kMemoryRefusals = 2;
+
 // One series of a gauge that has labels.
 struct GaugeSample {
   std::vector<std::pair<std::string, std::string>> labels;
@@ -113,6 +120,9 @@ class Metrics {
   void StreamClosed();
   void BatchClosed(CloseReason reason, std::int64_t items, std::int64_t bytes);
   void BackendError(BackendErrorKind kind);
+  void MemoryRefused(MemoryRefusal reason);
+  // An item of which a tensor was in shared memory, and how many bytes were.
+  void SharedMemoryItem(std::int64_t bytes);
   void QualityVotes(VoteOutcome outcome, std::int64_t votes);
   void SetReady(bool ready);
 

@@ -19,6 +19,7 @@
 #include "server/io_thread.h"
 #include "server/listen_address.h"
 #include "server/log.h"
+#include "server/memory_socket.h"
 #include "server/metrics.h"
 #include "server/metrics_http.h"
 #include "server/quality_calls.h"
@@ -81,6 +82,8 @@ struct Server::Impl {
   std::unique_ptr<WorkerPool> quality_workers;
   std::unique_ptr<QualityService> quality;  // null without --quality_dir
   std::unique_ptr<MetricsHttp> http;
+  std::unique_ptr<RegionTable> regions;         // null with --shared_memory_socket=off
+  std::unique_ptr<MemorySocket> memory_socket;  // likewise
 
   ServingContext context;
   HealthState health;
@@ -97,6 +100,7 @@ struct Server::Impl {
 
   absl::Status StartScoring();
   absl::Status StartQuality();
+  absl::Status StartMemory();
   absl::Status StartMetrics();
   absl::Status StartServing();
   absl::Status Ready() const;
@@ -180,6 +184,35 @@ absl::Status Server::Impl::StartQuality() {
   metrics->AddGaugeSource("softloss_quality_alerts",
                           "Annotators that a campaign's last analysis found to look at.",
                           [this] { return quality->AlertSamples(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::StartMemory() {
+  if (options.shared_memory_socket == "off") return absl::OkStatus();
+  RegionLimits limits;
+  limits.session_regions = options.shared_memory_session_regions;
+  limits.session_bytes = options.shared_memory_session_bytes;
+  limits.tenant_regions = options.shared_memory_tenant_regions;
+  limits.tenant_bytes = options.shared_memory_tenant_bytes;
+  regions = std::make_unique<RegionTable>(limits);
+  absl::StatusOr<std::unique_ptr<MemorySocket>> listening =
+      MemorySocket::Listen(options.shared_memory_socket, regions.get(), metrics.get());
+  if (!listening.ok()) {
+    return absl::Status(
+        listening.status().code(),
+        absl::StrCat("--shared_memory_socket: cannot listen on ", options.shared_memory_socket,
+                     ": ", listening.status().message()));
+  }
+  memory_socket = *std::move(listening);
+  context.regions = regions.get();
+  context.shared_memory_socket = options.shared_memory_socket;
+  Log(LogLevel::kInfo, absl::StrCat("shares memory at ", options.shared_memory_socket));
+  metrics->AddGaugeSource("softloss_shared_memory_sessions", "Clients connected to share memory.",
+                          [this] { return static_cast<double>(regions->sessions()); });
+  metrics->AddGaugeSource("softloss_shared_memory_regions", "Regions of shared memory mapped.",
+                          [this] { return static_cast<double>(regions->regions()); });
+  metrics->AddGaugeSource("softloss_shared_memory_bytes", "Bytes of shared memory mapped.",
+                          [this] { return static_cast<double>(regions->bytes()); });
   return absl::OkStatus();
 }
 
@@ -270,6 +303,7 @@ absl::Status Server::Impl::StartServing() {
     if (!address.ok()) return address.status();
     addresses.push_back(*std::move(address));
   }
+  if (absl::Status s = StartMemory(); !s.ok()) return s;
   for (const std::unique_ptr<IoThread>& thread : io) thread->Start();
   health.SetServing(true);
   metrics->SetReady(true);
@@ -306,6 +340,7 @@ bool Server::Impl::Shutdown(Duration patience) {
   if (workers) workers->Shutdown();
   if (quality_workers) quality_workers->Shutdown();
   for (const std::unique_ptr<IoThread>& thread : io) thread->Shutdown();
+  memory_socket.reset();
   if (metrics) metrics->ClearGaugeSources();
   http.reset();
   return finished;

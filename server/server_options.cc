@@ -125,6 +125,32 @@ const std::vector<Option>& Table() {
        .help = "reply memory kept for reuse",
        .zero = "none is kept",
        .unit = Unit::kBytes},
+      {.name = "shared_memory_socket",
+       .field = &O::shared_memory_socket,
+       .help =
+           "path of the Unix socket where clients on this host share memory, so that tensors need "
+           "not travel, or off; none: the first unix:/path of listen with .memory after it, or "
+           "off without one"},
+      {.name = "shared_memory_session_regions",
+       .field = &O::shared_memory_session_regions,
+       .help = "regions that one client may share",
+       .min = 1,
+       .max = 4096},
+      {.name = "shared_memory_session_bytes",
+       .field = &O::shared_memory_session_bytes,
+       .help = "bytes of the regions that one client may share",
+       .unit = Unit::kBytes,
+       .min = 4 << 10},
+      {.name = "shared_memory_tenant_regions",
+       .field = &O::shared_memory_tenant_regions,
+       .help = "regions that all clients of one user of this machine may share",
+       .min = 1,
+       .max = 16384},
+      {.name = "shared_memory_tenant_bytes",
+       .field = &O::shared_memory_tenant_bytes,
+       .help = "bytes of the regions that all clients of one user of this machine may share",
+       .unit = Unit::kBytes,
+       .min = 4 << 10},
       {.name = "batch_max_bytes",
        .field = &O::batch_max_bytes,
        .help = "a device batch closes at this size; larger chunks go alone",
@@ -352,6 +378,27 @@ absl::string_view Name(Unit unit) {
   return "";
 }
 
+// Makes it a path or "off".
+absl::Status ResolveMemorySocket(ServerOptions& options) {
+  constexpr std::size_t kLongest = 107;  // sockaddr_un
+  std::string& path = options.shared_memory_socket;
+  if (path == "off") return absl::OkStatus();
+  if (!path.empty()) {
+    if (path[0] == '/' && path.size() <= kLongest) return absl::OkStatus();
+    return Bad("shared_memory_socket",
+               absl::StrCat("must be an absolute path of at most ", kLongest, " bytes, or off"),
+               path);
+  }
+  for (const std::string& text : options.listen) {
+    absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
+    if (!address.ok() || address->kind != ListenAddress::Kind::kUnix) continue;
+    path = absl::StrCat(address->path, ".memory");
+    break;
+  }
+  if (path.empty() || path.size() > kLongest) path = "off";
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ServerOptions> ParseServerOptions(int argc, const char* const* argv) {
@@ -396,6 +443,7 @@ absl::Status ValidateAndResolve(ServerOptions& options, int cores) {
                  text);
     }
   }
+  if (absl::Status s = ResolveMemorySocket(options); !s.ok()) return s;
   if (options.metrics_listen != "off") {
     absl::StatusOr<ListenAddress> address = ParseListenAddress(options.metrics_listen);
     if (!address.ok() || address->kind != ListenAddress::Kind::kTcp) {

@@ -35,6 +35,12 @@ struct ServerOptions {
   std::int64_t item_stall_timeout_s = 60;
   std::int64_t slab_cache_bytes = std::int64_t{256} << 20;
 
+  std::string shared_memory_socket;
+  std::int64_t shared_memory_session_regions = 256;
+  std::int64_t shared_memory_session_bytes = std::int64_t{4} << 30;
+  std::int64_t shared_memory_tenant_regions = 4096;
+  std::int64_t shared_memory_tenant_bytes = std::int64_t{16} << 30;
+
   std::int64_t batch_max_bytes = std::int64_t{32} << 20;
   std::int64_t batch_max_age_us = 500;
   std::int64_t batch_deadline_margin_us = 1000;

@@ -18,7 +18,7 @@ Session::Session(const ServingContext* context, std::shared_ptr<Tenant> tenant,
                  std::weak_ptr<ScoredSink> sink)
     : context_(context), tenant_(std::move(tenant)), sink_(std::move(sink)) {}
 
-void Session::Hello(std::vector<Reply>* outbox) {
+void Session::Hello(std::vector<Reply>* outbox, const std::string& shared_memory_socket) {
   v1::StreamResponse response;
   v1::Hello& hello = *response.mutable_hello();
   hello.set_credit_bytes(context_->stream_credit_bytes);
@@ -27,6 +27,7 @@ void Session::Hello(std::vector<Reply>* outbox) {
   hello.set_max_chunk_bytes(context_->max_chunk_bytes);
   hello.set_numerics_id(context_->backend->numerics_id());
   hello.set_server_version(context_->version);
+  hello.set_shared_memory_socket(shared_memory_socket);
   outbox->push_back(EncodeControlReply(response));
 }
 
@@ -46,6 +47,11 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnMessage(
   if (request.has_cancel()) {
     if (auto it = items_.find(request.cancel().id()); it != items_.end()) {
       const std::shared_ptr<ItemState> item = it->second;
+      if (item->memory.any() && !item->tasks.empty()) {
+        // The answer hands the memory back, so it waits for who may be writing there.
+        for (ChunkTask* task : item->tasks) task->cancelled.store(true, std::memory_order_relaxed);
+        return nullptr;
+      }
       if (!item->answered) {
         Answer(*item, absl::CancelledError("cancelled by the client"), nullptr, outbox);
       }
@@ -214,6 +220,7 @@ void Session::Answer(ItemState& item, const absl::Status& status, ChunkTask* tas
                      std::vector<Reply>* outbox) {
   item.answered = true;
   --outstanding_items_;
+  if (item.tasks.empty()) item.memory = ItemMemory();
   // What is still being scored is no use any more.
   for (ChunkTask* other : item.tasks) other->cancelled.store(true, std::memory_order_relaxed);
 

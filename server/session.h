@@ -22,8 +22,8 @@ class Session {
   Session(const ServingContext* context, std::shared_ptr<Tenant> tenant,
           std::weak_ptr<ScoredSink> sink);
 
-  // The first message: limits and credit.
-  void Hello(std::vector<Reply>* outbox);
+  // The first message: limits and credit; for clients on this host, also where memory is shared.
+  void Hello(std::vector<Reply>* outbox, const std::string& shared_memory_socket = "");
 
   // Takes a message of `wire_bytes`; `received` keeps the bytes that `message.bulk` points to. Returns
   // the task that it makes, if any. A status is a framing error: it ends the stream.

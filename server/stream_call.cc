@@ -38,7 +38,7 @@ void StreamCall::OnAccepted(bool ok) {
     draining_ = true;
   }
   std::vector<Reply> outbox;
-  session_->Hello(&outbox);
+  session_->Hello(&outbox, SharedMemorySocketFor(context_, *env_->context));
   Advance(&outbox);
 }
 

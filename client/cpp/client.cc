@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cpp/error.h"
 #include "client/cpp/lane.h"
+#include "client/cpp/memory_share.h"
 #include "client/cpp/pending.h"
 #include "grpcpp/client_context.h"
 #include "softloss/v1/scorer.grpc.pb.h"
@@ -17,6 +18,9 @@ namespace {
 using internal::Clock;
 using internal::Lane;
 using internal::Pending;
+
+// For answers of the server's side socket, which come at once.
+constexpr absl::Duration kMemoryTimeout = absl::Seconds(2);
 
 absl::Status Check(const ClientOptions& o) {
   const auto invalid = [](auto... text) {
@@ -56,7 +60,9 @@ class Client::Impl {
  public:
   Impl(std::string address, ClientOptions options)
       : address_(std::move(address)), options_(std::move(options)) {
-    for (int i = 0; i < options_.channels; ++i) lanes_.push_back(Lane::Start(address_, options_));
+    for (int i = 0; i < options_.channels; ++i) {
+      lanes_.push_back(Lane::Start(address_, options_, share_));
+    }
   }
   ~Impl() {
     for (const std::shared_ptr<Lane>& lane : lanes_) lane->Stop();
@@ -73,12 +79,22 @@ class Client::Impl {
 
   void Submit(ScoreRequest request, Callback done) {
     absl::StatusOr<std::shared_ptr<Pending>> pending =
-        Pending::Make(std::move(request), Clock::now());
+        Pending::Make(std::move(request), Clock::now(), share_);
     if (!pending.ok()) return done(internal::FromCheck(pending.status()));
     (*pending)->done = std::move(done);
     (*std::min_element(lanes_.begin(), lanes_.end(), [](auto& a, auto& b) {
       return a->load() < b->load();
     }))->Submit(*std::move(pending));
+  }
+
+  absl::StatusOr<SharedMemory> Allocate(std::size_t bytes) {
+    absl::StatusOr<std::shared_ptr<internal::Region>> region = share_->Allocate(bytes);
+    if (!region.ok()) return internal::FromCheck(region.status());
+    return SharedMemory(*std::move(region), bytes);
+  }
+
+  bool Allocated(const void* data, std::size_t size) const {
+    return static_cast<bool>(share_->Find(data, size));
   }
 
   absl::StatusOr<ServerCapabilities> Capabilities() const {
@@ -109,6 +125,7 @@ class Client::Impl {
     c.max_chunk_bytes = m.max_chunk_bytes();
     c.stream_credit_bytes = m.stream_credit_bytes();
     c.stream_credit_items = m.stream_credit_items();
+    c.shared_memory = m.shared_memory();
     c.unimplemented_fields.assign(m.unimplemented_fields().begin(), m.unimplemented_fields().end());
     return c;
   }
@@ -118,6 +135,8 @@ class Client::Impl {
  private:
   const std::string address_;
   const ClientOptions options_;
+  const std::shared_ptr<internal::MemoryShare> share_ =
+      std::make_shared<internal::MemoryShare>(std::min(options_.connect_timeout, kMemoryTimeout));
   std::vector<std::shared_ptr<Lane>> lanes_;
   std::string numerics_id_;
 };
@@ -147,6 +166,14 @@ std::future<absl::StatusOr<ScoreResult>> Client::Submit(ScoreRequest request) co
 
 void Client::Submit(ScoreRequest request, Callback done) const {
   impl_->Submit(std::move(request), std::move(done));
+}
+
+absl::StatusOr<SharedMemory> Client::Allocate(std::size_t bytes) const {
+  return impl_->Allocate(bytes);
+}
+
+bool Client::Allocated(const void* data, std::size_t size) const {
+  return impl_->Allocated(data, size);
 }
 
 absl::StatusOr<ServerCapabilities> Client::Capabilities() const { return impl_->Capabilities(); }

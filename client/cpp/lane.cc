@@ -17,6 +17,8 @@ using std::chrono::nanoseconds;
 
 // How long gRPC may hold on to the tensors of a request that was given up, before its connection is.
 constexpr milliseconds kReleaseGrace{250};
+// How long the server may.
+constexpr milliseconds kAnswerGrace{10'000};
 // How often the thread looks for released slices without sleeping in between.
 constexpr int kReleaseSpins = 200;
 
@@ -45,14 +47,16 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
       arguments);
 }
 
-Lane::Lane(std::string address, ClientOptions options)
+Lane::Lane(std::string address, ClientOptions options, std::shared_ptr<MemoryShare> share)
     : address_(std::move(address)),
       options_(std::move(options)),
+      share_(std::move(share)),
       give_up_(Clock::now() + ToChrono(options_.connect_timeout)),
       backoff_(ToChrono(options_.initial_backoff)) {}
 
-std::shared_ptr<Lane> Lane::Start(std::string address, ClientOptions options) {
-  std::shared_ptr<Lane> lane(new Lane(std::move(address), std::move(options)));
+std::shared_ptr<Lane> Lane::Start(std::string address, ClientOptions options,
+                                  std::shared_ptr<MemoryShare> share) {
+  std::shared_ptr<Lane> lane(new Lane(std::move(address), std::move(options), std::move(share)));
   // The thread keeps the lane: it may outlive Stop() when a callback of its own calls that.
   lane->thread_ = std::thread([lane] { lane->Run(); });
   return lane;
@@ -235,6 +239,8 @@ void Lane::StreamOver(Clock::time_point now) {
   defined_ = 0;
   cancels_.clear();
   DropNext();
+  for (const auto& [id, p] : held_) p->Release();
+  held_.clear();
   const Clock::duration pause = NextBackoff();
   reconnect_ = now + pause;
   if (!retryable) {
@@ -305,6 +311,7 @@ void Lane::OnMessage(grpc::ByteBuffer& bytes) {
     hello_ = reply.message.hello();
     credit_bytes_ = hello_->credit_bytes();
     credit_items_ = hello_->credit_items();
+    share_->Greeted(hello_->shared_memory_socket());
     ReportConnected(hello_->numerics_id());
   }
   if (reply.message.has_credit()) Grant(reply.message.credit());
@@ -319,12 +326,16 @@ void Lane::Grant(const v1::Credit& credit) {
 void Lane::OnChunk(const wire::Parsed<v1::StreamResponse>& reply) {
   const v1::ChunkResult& chunk = reply.message.chunk();
   Grant(chunk.returned());
+  if (chunk.has_error() || chunk.has_result()) ReleaseHeld(chunk.id());
   const auto it = in_flight_.find(chunk.id());
   if (it == in_flight_.end()) return;  // given up in the meantime
   const std::shared_ptr<Pending> p = it->second;
   const Clock::time_point now = Clock::now();
   backoff_ = ToChrono(options_.initial_backoff);
 
+  if (chunk.has_error() && p->shared() && chunk.error().code() == grpc::StatusCode::NOT_FOUND) {
+    return SendOnTheWire(p, now);
+  }
   if (chunk.has_error()) {
     // The server need not remember an item whose other chunks never come.
     if (!p->sent_all() || next_of_ == p) cancels_.push_back(p->id());
@@ -335,6 +346,21 @@ void Lane::OnChunk(const wire::Parsed<v1::StreamResponse>& reply) {
     return Complete(p, FromCheck(s));
   }
   if (chunk.has_result()) Complete(p, p->TakeResult(chunk.result(), now));
+}
+
+void Lane::ReleaseHeld(std::uint64_t id) {
+  const auto it = held_.find(id);
+  if (it == held_.end()) return;
+  it->second->Release();
+  held_.erase(it);
+}
+
+// The server does not know the region, or the session: it has lost the side connection.
+void Lane::SendOnTheWire(const std::shared_ptr<Pending>& p, Clock::time_point now) {
+  share_->Greeted(hello_->shared_memory_socket());
+  p->StopSharing();
+  in_flight_.erase(p->id());
+  retries_.emplace(now, p);
 }
 
 void Lane::Retry(const std::shared_ptr<Pending>& p, absl::Status why, Clock::time_point now) {
@@ -358,7 +384,8 @@ void Lane::Complete(const std::shared_ptr<Pending>& p, absl::StatusOr<ScoreResul
   const auto entry = std::find_if(first, last, [&](auto& e) { return e.second == keep; });
   if (entry != last) deadlines_.erase(entry);
   if (keep->borrowed()) {
-    borrowed_.push_back({keep, Clock::now() + kReleaseGrace});
+    borrowed_.push_back(
+        {keep, Clock::now() + (held_.contains(keep->id()) ? kAnswerGrace : kReleaseGrace)});
   } else {
     Deliver(keep);
   }
@@ -451,6 +478,10 @@ bool Lane::HasCredit() const {
 void Lane::SendNext() {
   credit_bytes_ -= next_.size;
   credit_items_ -= next_is_first_ ? 1 : 0;
+  if (next_of_->shared()) {
+    next_of_->Hold();
+    held_.emplace(next_of_->id(), next_of_);
+  }
   stream_->Write(next_.bytes);
   DropNext();
 }

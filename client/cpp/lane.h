@@ -35,7 +35,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
 class Lane {
  public:
   // Starts to connect. The future has OK and the server's numerics_id once it is done.
-  static std::shared_ptr<Lane> Start(std::string address, ClientOptions options);
+  static std::shared_ptr<Lane> Start(std::string address, ClientOptions options,
+                                     std::shared_ptr<MemoryShare> share);
   std::future<absl::StatusOr<std::string>> Connected() { return connected_.get_future(); }
 
   // From any thread. `pending->done` is called exactly once, by the lane's thread.
@@ -52,12 +53,13 @@ class Lane {
   // Definitions that a stream keeps; a job may change a parameter every step.
   static constexpr std::size_t kMaxSpecs = 64;
 
-  Lane(std::string address, ClientOptions options);
+  Lane(std::string address, ClientOptions options, std::shared_ptr<MemoryShare> share);
 
   void Wake();
 
   const std::string address_;
   const ClientOptions options_;
+  const std::shared_ptr<MemoryShare> share_;
   grpc::CompletionQueue queue_;
   std::thread thread_;
   std::promise<absl::StatusOr<std::string>> connected_;
@@ -93,6 +95,8 @@ class Lane {
   void OnMessage(grpc::ByteBuffer& bytes);
   void OnChunk(const wire::Parsed<v1::StreamResponse>& reply);
   void Grant(const v1::Credit& credit);
+  void ReleaseHeld(std::uint64_t id);
+  void SendOnTheWire(const std::shared_ptr<Pending>& p, Clock::time_point now);
   void Retry(const std::shared_ptr<Pending>& p, absl::Status why, Clock::time_point now);
   void Complete(const std::shared_ptr<Pending>& p, absl::StatusOr<ScoreResult> outcome);
   void Deliver(const std::shared_ptr<Pending>& p);
@@ -116,7 +120,10 @@ class Lane {
   std::multimap<Clock::time_point, std::shared_ptr<Pending>> deadlines_;
   std::uint64_t next_id_ = 1;  // of an attempt; never used twice
 
-  // Finished, but gRPC still refers to the caller's tensors.
+  // Sent, with tensors in shared memory, and not answered: the server may write there.
+  absl::flat_hash_map<std::uint64_t, std::shared_ptr<Pending>> held_;  // by id
+
+  // Finished, but gRPC or the server still refers to the caller's tensors.
   struct Borrowed {
     std::shared_ptr<Pending> pending;
     Clock::time_point until;  // then the connection goes

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "client/cpp/memory_share.h"
 #include "softloss/client.h"
 
 namespace softloss {
@@ -11,16 +12,17 @@ Buffer::Buffer(std::size_t size) : size_(size) {
   if (size == 0) return;
   constexpr std::size_t kAlignment = 64;
   const std::size_t padded = (size + kAlignment - 1) / kAlignment * kAlignment;
-  data_.reset(std::aligned_alloc(kAlignment, padded));
-  if (data_ == nullptr) throw std::bad_alloc();
+  void* const memory = std::aligned_alloc(kAlignment, padded);
+  if (memory == nullptr) throw std::bad_alloc();
+  data_ = std::shared_ptr<void>(memory, std::free);
 }
 
-void* Buffer::Release() {
-  size_ = 0;
-  return data_.release();
-}
+void* SharedMemory::data() const { return region_ == nullptr ? nullptr : region_->data(); }
 
-void Buffer::Free::operator()(void* p) const { std::free(p); }
+absl::Status SharedMemory::status() const {
+  return region_ == nullptr ? absl::FailedPreconditionError("no memory was allocated")
+                            : region_->status();
+}
 
 void PinMallocThresholds() {
 #ifdef __GLIBC__

@@ -57,8 +57,8 @@ class Reader {
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request,
-                                                       Clock::time_point now) {
+absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request, Clock::time_point now,
+                                                       std::shared_ptr<MemoryShare> share) {
   if (absl::Status s = Validate(request.spec); !s.ok()) return s;
   absl::StatusOr<ItemPlan> plan = MakePlan(request.item, request.spec);
   if (!plan.ok()) return plan.status();
@@ -73,11 +73,13 @@ absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request,
   p->item_.set_allow_numerics_change(p->request_.allow_numerics_change);
   p->submitted_ = now;
   p->deadline_ = DeadlineFrom(now, p->request_.timeout);
+  p->share_ = std::move(share);
+  p->FindPlaces();
 
   const std::int64_t rows = p->plan_.geometry.rows();
   const auto output = [&](std::int64_t row_bytes, void* given, Buffer* own) -> void* {
     if (row_bytes == 0 || given != nullptr) return given;
-    *own = Buffer(rows * row_bytes);
+    if (own->empty()) *own = Buffer(rows * row_bytes);
     return own->data();
   };
   p->gradient_ = output(p->plan_.gradient_row_bytes, p->request_.gradient, &p->result_.gradient);
@@ -104,6 +106,41 @@ absl::Status Pending::CheckPointers() const {
   return absl::OkStatus();
 }
 
+void Pending::FindPlaces() {
+  const std::int64_t rows = plan_.geometry.rows();
+  if (share_ == nullptr || rows == 0) return;
+  prediction_at_ = share_->Find(request_.prediction, rows * plan_.prediction_row_bytes);
+  if (!prediction_at_) return;
+  label_at_ = share_->Find(request_.label, rows * plan_.label_row_bytes);
+  if (!label_at_) return;
+  if (const std::int64_t size = rows * plan_.gradient_row_bytes; size > 0) {
+    if (request_.gradient == nullptr) result_.gradient = share_->Lease(size);
+    gradient_at_ = share_->Find(
+        request_.gradient != nullptr ? request_.gradient : result_.gradient.data(), size);
+    if (!gradient_at_) return;
+  }
+  shareable_ = true;
+}
+
+// What is not in regions must fit into one message and its reply, and lines of classes that are not
+// last must be long enough to be read one by one.
+bool Pending::Share() {
+  constexpr std::int64_t kShortestLine = 16;
+  const Geometry& g = plan_.geometry;
+  const std::int64_t sent_row_bytes =
+      std::max(plan_.mask_row_bytes + plan_.weight_row_bytes, plan_.row_loss_row_bytes);
+  if (shareable_ && g.rows() * sent_row_bytes <= attempt_.max_chunk_bytes &&
+      (g.class_last() || g.inner >= kShortestLine) &&
+      share_->Describe(prediction_at_, label_at_, gradient_at_, &item_)) {
+    return true;
+  }
+  item_.clear_shared_memory_session();
+  item_.clear_prediction_memory();
+  item_.clear_label_memory();
+  item_.clear_gradient_memory();
+  return false;
+}
+
 absl::Status Pending::Begin(Attempt attempt, Clock::time_point now) {
   if (answered_rows_ > 0) answered_by_ = attempt_.numerics_id;
   attempt_ = std::move(attempt);
@@ -113,8 +150,11 @@ absl::Status Pending::Begin(Attempt attempt, Clock::time_point now) {
 
   const std::int64_t rows = plan_.geometry.rows();
   const std::int64_t row_bytes = std::max(plan_.request_row_bytes(), plan_.reply_row_bytes());
+  shared_ = Share();
   chunk_rows_ = MaxChunkRows(plan_.geometry.classes, row_bytes, attempt_.max_chunk_bytes);
-  if (rows <= attempt_.max_chunk_bytes / row_bytes) chunk_rows_ = std::max<std::int64_t>(rows, 1);
+  if (shared_ || rows <= attempt_.max_chunk_bytes / row_bytes) {
+    chunk_rows_ = std::max<std::int64_t>(rows, 1);
+  }
   if (chunk_rows_ == 0) {
     const std::int64_t least = std::min(rows, plan_.leaf_rows);
     return absl::InvalidArgumentError(absl::StrCat(
@@ -159,8 +199,10 @@ Message Pending::NextChunk() {
       encoder.Append(static_cast<const std::byte*>(data) + begin * row_bytes, rows * row_bytes);
     }
   };
-  tile(wire::kPrediction, request_.prediction, plan_.key.prediction);
-  if (plan_.key.label.kind == LabelKind::kDense) {
+  if (!shared_) tile(wire::kPrediction, request_.prediction, plan_.key.prediction);
+  if (shared_) {
+    // The label too is where the item says.
+  } else if (plan_.key.label.kind == LabelKind::kDense) {
     tile(wire::kLabel, request_.label, plan_.key.label.dtype);
   } else {
     line(wire::kLabel, request_.label, plan_.label_row_bytes);
@@ -188,7 +230,8 @@ absl::Status Pending::Store(const v1::ChunkResult& reply, const wire::Bulk& bulk
     return absl::InternalError(absl::StrCat(field, ": must have ", rows * row_bytes, " bytes for ",
                                             rows, " rows; the server sent ", size));
   };
-  for (const absl::Status& s : {check("gradient", plan_.gradient_row_bytes, wire::kGradient),
+  const std::int64_t gradient_row_bytes = shared_ ? 0 : plan_.gradient_row_bytes;
+  for (const absl::Status& s : {check("gradient", gradient_row_bytes, wire::kGradient),
                                 check("row_loss", plan_.row_loss_row_bytes, wire::kRowLoss)}) {
     if (!s.ok()) return s;
   }
@@ -201,7 +244,7 @@ absl::Status Pending::Store(const v1::ChunkResult& reply, const wire::Bulk& bulk
                                             answered_rows_, " of ", g.rows(), " rows"));
   }
 
-  if (plan_.gradient_row_bytes > 0) {
+  if (gradient_row_bytes > 0) {
     StoreTile(bulk[wire::kGradient], SizeOf(*plan_.key.gradient), begin, rows, gradient_);
   }
   if (plan_.row_loss_row_bytes > 0) {
@@ -247,6 +290,7 @@ ScoreResult Pending::TakeResult(const v1::ItemResult& m, Clock::time_point now) 
   r.numerics_changed = m.numerics_changed();
   r.label_version = m.label_version();
   r.attempts = attempts_;
+  r.transport = shared_ ? Transport::kSharedMemory : Transport::kWire;
   return r;
 }
 

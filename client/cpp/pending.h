@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/cpp/encoder.h"
+#include "client/cpp/memory_share.h"
 #include "kernels/plan.h"
 #include "proto/wire/message.h"
 #include "softloss/client.h"
@@ -33,7 +34,8 @@ struct Attempt {
 class Pending {
  public:
   // Checks the request, and allocates what the caller did not. `now` is the time of submission.
-  static absl::StatusOr<std::shared_ptr<Pending>> Make(ScoreRequest request, Clock::time_point now);
+  static absl::StatusOr<std::shared_ptr<Pending>> Make(ScoreRequest request, Clock::time_point now,
+                                                       std::shared_ptr<MemoryShare> share);
 
   // Starts over, from row 0. INVALID_ARGUMENT if not even a leaf fits into a message.
   absl::Status Begin(Attempt attempt, Clock::time_point now);
@@ -50,7 +52,15 @@ class Pending {
   // The reply that has `result` was stored; moves the buffers out.
   ScoreResult TakeResult(const v1::ItemResult& message, Clock::time_point now);
 
-  // True while gRPC still refers to the caller's tensors.
+  // Whether the tensors of this attempt are in shared memory.
+  bool shared() const { return shared_; }
+  // From now on everything is sent.
+  void StopSharing() { shareable_ = false; }
+  // Between sending them and the answer, the server refers to the caller's tensors.
+  void Hold() { borrowed_.fetch_add(1, std::memory_order_relaxed); }
+  void Release() { borrowed_.fetch_sub(1, std::memory_order_relaxed); }
+
+  // True while gRPC or the server still refers to the caller's tensors.
   bool borrowed() const { return borrowed_.load(std::memory_order_acquire) != 0; }
 
   const std::string& spec() const { return spec_; }  // a serialised v1::LossSpec
@@ -66,6 +76,8 @@ class Pending {
  private:
   Pending() = default;
   absl::Status CheckPointers() const;
+  void FindPlaces();
+  bool Share();
   void StoreTile(const wire::FragmentVector& from, std::size_t element, std::int64_t row_begin,
                  std::int64_t rows, void* to) const;
 
@@ -79,6 +91,11 @@ class Pending {
   ScoreResult result_;  // owns what the caller did not give
   void* gradient_ = nullptr;
   void* row_loss_ = nullptr;
+
+  std::shared_ptr<MemoryShare> share_;
+  Placement prediction_at_, label_at_, gradient_at_;
+  bool shareable_ = false;  // the tensors lie in regions
+  bool shared_ = false;
 
   Attempt attempt_;
   int attempts_ = 0;

@@ -16,6 +16,13 @@ V Load(const std::byte* from, std::size_t i) {
   return value;
 }
 
+// The value from here on, even if memory that others write to holds another by now: without this the
+// compiler may read again what was checked.
+std::int64_t Once(std::int64_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 template <typename T>
 const T* ReadDecoded(Source& source, DType dtype, U8 u8, std::int64_t begin, std::size_t n,
                      Buffer& bytes, T* to) {
@@ -98,9 +105,9 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, 
       weight[i] = w;
     }
     if (!has_ids) continue;
-    const std::int64_t id = key_.label.dtype == DType::kI32
-                                ? std::int64_t{Load<std::int32_t>(labels, i)}
-                                : Load<std::int64_t>(labels, i);
+    const std::int64_t id =
+        Once(key_.label.dtype == DType::kI32 ? std::int64_t{Load<std::int32_t>(labels, i)}
+                                             : Load<std::int64_t>(labels, i));
     if (segment_.spec->ignore_index == id) {
       weight[i] = -1;
     } else if (id < 0 || id >= key_.classes) {

@@ -24,9 +24,6 @@ constexpr Unbuilt kUnbuilt[] = {
     {"item.label.stored", [](auto& m) { return m.label().has_stored(); }},
     {"item.priority", [](auto& m) { return m.priority() != 0; }},
     {"item.run_id", [](auto& m) { return !m.run_id().empty(); }},
-    {"item.prediction_memory", [](auto& m) { return m.has_prediction_memory(); }},
-    {"item.label_memory", [](auto& m) { return m.has_label_memory(); }},
-    {"item.gradient_memory", [](auto& m) { return m.has_gradient_memory(); }},
     {"item.gradient_int8", [](auto& m) { return m.gradient_int8(); }},
 };
 
@@ -145,6 +142,9 @@ absl::StatusOr<ItemShape> ItemFromProto(const v1::Item& m) {
   for (const absl::Status& s : {
            CheckKnown("item", m),
            CheckKnown("item.prediction", m.prediction()),
+           CheckKnown("item.prediction_memory", m.prediction_memory()),
+           CheckKnown("item.label_memory", m.label_memory()),
+           CheckKnown("item.gradient_memory", m.gradient_memory()),
            CheckBuilt(m),
            ReadDType("item.prediction.dtype", m.prediction().dtype(), &item.prediction),
            ReadLabel(m.label(), &item.label),

@@ -170,9 +170,6 @@ TEST(SpecTest, RefusesEveryFieldThatIsNotBuilt) {
       {"item.label.stored", "label { stored { set: 's' } }"},
       {"item.priority", "priority: 1"},
       {"item.run_id", "run_id: 'r'"},
-      {"item.prediction_memory", "prediction_memory {}"},
-      {"item.label_memory", "label_memory {}"},
-      {"item.gradient_memory", "gradient_memory {}"},
       {"item.gradient_int8", "gradient_int8: true"},
   };
   const std::vector<std::string> listed = UnimplementedFields();

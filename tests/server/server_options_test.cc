@@ -90,6 +90,29 @@ TEST(ServerOptions, ZeroIsResolved) {
   }
 }
 
+TEST(ServerOptions, MemoryIsSharedBesideTheFirstUnixSocket) {
+  const auto socket = [](std::vector<std::string> listen, const std::string& given) {
+    ServerOptions options;
+    options.listen = std::move(listen);
+    options.shared_memory_socket = given;
+    // Twice, as a server does with what was parsed.
+    for (int i = 0; i < 2; ++i) {
+      const absl::Status status = ValidateAndResolve(options, 2);
+      if (!status.ok()) return std::string(status.message());
+    }
+    return options.shared_memory_socket;
+  };
+  EXPECT_EQ(socket({"127.0.0.1:0"}, ""), "off");
+  EXPECT_EQ(socket({"127.0.0.1:0", "unix:/run/a", "unix:/run/b"}, ""), "/run/a.memory");
+  EXPECT_EQ(socket({"unix-abstract:a"}, ""), "off");
+  EXPECT_EQ(socket({"unix:/run/a"}, "off"), "off");
+  EXPECT_EQ(socket({"127.0.0.1:0"}, "/run/m"), "/run/m");
+  EXPECT_EQ(socket({"unix:/" + std::string(105, 'a')}, ""), "off");
+  EXPECT_THAT(socket({"unix:/run/a"}, "m"),
+              HasSubstr("shared_memory_socket: must be an absolute path of at most 107 bytes"));
+  EXPECT_THAT(socket({"unix:/run/a"}, "/" + std::string(107, 'a')), HasSubstr("107 bytes"));
+}
+
 TEST(ServerOptions, TheLastOneWins) {
   const auto options =
       Parse({"--max_streams=7", "--max_streams=8", "--insecure_listen", "--insecure_listen=false"});

@@ -344,6 +344,10 @@ TEST(ServerStart, SaysWhichOptionCannotBeHonoured) {
   options.listen = {"unix:/nonexistent/directory/socket"};
   const absl::Status bad_listen = Server::Start(options).status();
   EXPECT_THAT(std::string(bad_listen.message()), HasSubstr("--listen"));
+  options.listen = {"127.0.0.1:0"};
+  options.shared_memory_socket = "/nonexistent/directory/socket";
+  EXPECT_THAT(std::string(Server::Start(options).status().message()),
+              HasSubstr("--shared_memory_socket: cannot listen on /nonexistent/directory/socket"));
 }
 
 }  // namespace

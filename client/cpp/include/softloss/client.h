@@ -18,7 +18,9 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -60,31 +62,74 @@ struct ClientOptions {
   std::shared_ptr<grpc::ChannelCredentials> credentials;
 };
 
+namespace internal {
+class Region;
+}
+
 // Memory aligned to 64 bytes, for what the client allocates. Moves, does not copy.
 class Buffer {
  public:
   Buffer() = default;
   // Uninitialised.
   explicit Buffer(std::size_t size);
+  // Of another owner, which `memory` keeps.
+  Buffer(std::shared_ptr<void> memory, std::size_t size) : data_(std::move(memory)), size_(size) {}
+  Buffer(Buffer&& other) noexcept
+      : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
 
   void* data() { return data_.get(); }
   const void* data() const { return data_.get(); }
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
 
-  // Hands the memory over; release it with std::free.
-  void* Release();
+ private:
+  std::shared_ptr<void> data_;
+  std::size_t size_ = 0;
+};
+
+// Memory that a server on this host reads and writes where it is: what Client::Allocate returns.
+// Zeroed at first, aligned to pages. Moves, does not copy; requests in flight keep what they use.
+//
+// The server maps it too. Whatever is in it may be read there until the last handle is gone.
+class SharedMemory {
+ public:
+  SharedMemory() = default;
+  explicit SharedMemory(std::shared_ptr<internal::Region> region, std::size_t size)
+      : region_(std::move(region)), size_(size) {}
+  SharedMemory(SharedMemory&& other) noexcept
+      : region_(std::move(other.region_)), size_(std::exchange(other.size_, 0)) {}
+  SharedMemory& operator=(SharedMemory&& other) noexcept {
+    region_ = std::move(other.region_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
+
+  void* data() const;
+  std::size_t size() const { return size_; }
+  std::span<std::byte> span() const { return {static_cast<std::byte*>(data()), size_}; }
+
+  // OK while the server has it. Otherwise why requests in it go by the wire at present: the server is
+  // on another host, shares no memory, or refused this much.
+  absl::Status status() const;
 
  private:
-  struct Free {
-    void operator()(void* p) const;
-  };
-  std::unique_ptr<void, Free> data_;
+  std::shared_ptr<internal::Region> region_;
   std::size_t size_ = 0;
 };
 
 // What to score. Tensors are row-major without gaps, of any alignment, and are borrowed: they must
 // stay unchanged until the request completes. Outputs the caller gives must not overlap the inputs.
+//
+// Where prediction, label and (if given) gradient lie in SharedMemory of the same client, they do not
+// travel: the server works in place, and a gradient that the caller does not give comes back in such
+// memory too. Masks, row weights and row losses travel; if they exceed a message, everything does.
+// ScoreResult::transport says what happened. If the connection broke, a server that lives on may write
+// to the gradient of a failed request for a moment longer.
 struct ScoreRequest {
   // Requests with an equal spec share one definition a connection.
   LossSpec spec;
@@ -135,6 +180,11 @@ struct StageTimes {
   absl::Duration total;  // in this client, from submission to completion
 };
 
+enum class Transport : std::uint8_t {
+  kWire,
+  kSharedMemory,  // prediction, label and gradient were not sent
+};
+
 struct ScoreResult {
   double loss = 0;  // after the reduction; for Reduction::kNone the sum
   double loss_sum = 0;
@@ -150,6 +200,7 @@ struct ScoreResult {
   bool numerics_changed = false;  // a replay was answered under another id; see ScoreRequest
   std::string label_version;      // of labels that the server keeps
   int attempts = 1;               // how often the request was sent
+  Transport transport = Transport::kWire;
 
   // Empty when not wanted, or when the caller gave the memory.
   Buffer gradient;
@@ -171,6 +222,7 @@ struct ServerCapabilities {
   std::int64_t stream_credit_bytes = 0;
   std::int64_t stream_credit_items = 0;
   std::vector<std::string> unimplemented_fields;  // known to the contract, refused by this server
+  bool shared_memory = false;                     // with this client, for it is on the same host
 };
 
 // What an error says beyond its code and text.
@@ -199,12 +251,20 @@ class Client {
   // Scores and waits. Any number of threads may, at the same time; their requests are pipelined.
   absl::StatusOr<ScoreResult> Score(const ScoreRequest& request) const;
 
-  // Scores in the background. Never blocks; requests that exceed the server's credit wait here.
+  // Scores in the background. Does not wait for answers; requests that exceed the server's credit wait here.
   std::future<absl::StatusOr<ScoreResult>> Submit(ScoreRequest request) const;
 
   // As above; `done` is called exactly once, by a thread of the client (by the caller's own if the
   // request is invalid). It must not block: other requests of the channel wait for it.
   void Submit(ScoreRequest request, Callback done) const;
+
+  // Memory for tensors that need not travel; see SharedMemory and ScoreRequest. It is of use with a
+  // server on another host too, where it is memory like any other. Registers it with the server, which
+  // takes some microseconds. RESOURCE_EXHAUSTED if this host has not so much.
+  absl::StatusOr<SharedMemory> Allocate(std::size_t bytes) const;
+
+  // Whether all of [data, data + size) lies in memory that this client allocated.
+  bool Allocated(const void* data, std::size_t size) const;
 
   // Asks the server. Blocks, for connect_timeout at most.
   absl::StatusOr<ServerCapabilities> Capabilities() const;
