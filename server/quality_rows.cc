@@ -112,6 +112,7 @@ absl::StatusOr<annotation::AnalysisOptions> OptionsOf(const v1::AnalyzeRequest& 
   }
   if (request.has_worklist_items()) out.worklist_items = request.worklist_items();
   if (request.has_drift_windows()) out.drift_windows = request.drift_windows();
+  out.calibrate_predictions = request.calibrate_predictions();
   if (request.has_min_agreement()) out.min_agreement = request.min_agreement();
   if (request.has_min_votes()) out.min_votes = request.min_votes();
   if (request.has_spammer_score()) out.spammer_score = request.spammer_score();

@@ -110,7 +110,7 @@ absl::StatusOr<CampaignData> ReadCampaign(SqlDatabase& database, const CampaignO
   const auto distribution = static_cast<double>(classes * sizeof(double));
   const double vote_bytes = 130 + (any_soft->Int(0) != 0 ? 3 * distribution : 0);
   const double bytes = static_cast<double>(counts->votes) * vote_bytes +
-                       static_cast<double>(counts->items) * (400 + 11 * distribution) +
+                       static_cast<double>(counts->items) * (500 + 12 * distribution) +
                        static_cast<double>(counts->annotators) * 3 * distribution +
                        static_cast<double>(classes) * 6 * distribution;
   if (bytes > static_cast<double>(max_bytes)) {

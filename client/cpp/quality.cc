@@ -312,6 +312,7 @@ absl::StatusOr<QualityAnalysis> QualityClient::Analyze(const std::string& campai
   request.set_scope(r.all_items ? v1::ALL_ITEMS : v1::CLOSED_ITEMS);
   request.set_method(static_cast<v1::ConsensusMethod>(r.method));
   for (const double value : r.class_values) request.add_class_values(value);
+  request.set_calibrate_predictions(r.calibrate_predictions);
   if (r.bootstrap_replicates) request.set_bootstrap_replicates(*r.bootstrap_replicates);
   if (r.worklist_items) request.set_worklist_items(*r.worklist_items);
   if (r.drift_windows) request.set_drift_windows(*r.drift_windows);

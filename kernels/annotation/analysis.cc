@@ -8,6 +8,7 @@
 #include "kernels/annotation/analysis_consensus.h"
 #include "kernels/annotation/analysis_parts.h"
 #include "kernels/annotation/distributions.h"
+#include "kernels/annotation/temperature.h"
 
 namespace softloss::annotation {
 namespace {
@@ -81,6 +82,13 @@ absl::StatusOr<Analysis> Analyze(const Votes& votes, const Distributions* predic
        {std::pair{"predictions", predictions}, std::pair{"gold", gold}}) {
     if (auto s = CheckDistributions(field, given, votes.num_items(), classes); !s.ok()) return s;
   }
+  Analysis out;
+  Distributions calibrated;
+  if (options.calibrate_predictions && predictions != nullptr) {
+    out.temperature = BestTemperature(votes, *predictions, executor);
+    calibrated = ScaleByTemperature(*predictions, classes, out.temperature);
+    predictions = &calibrated;
+  }
   absl::StatusOr<ConsensusFit> fit =
       FitConsensus(votes, predictions, gold, options.method, executor);
   if (!fit.ok()) return fit.status();
@@ -95,7 +103,6 @@ absl::StatusOr<Analysis> Analyze(const Votes& votes, const Distributions* predic
   }
   const AnalysisInput in{votes, by_annotator, predictions, gold,        options,
                          *fit,  vote,         executor,    item_of_vote};
-  Analysis out;
   out.num_classes = classes;
   out.method = fit->method;
   out.annotator = AnalyzeAnnotators(in);

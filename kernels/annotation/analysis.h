@@ -31,6 +31,8 @@ struct AnalysisOptions {
   int bootstrap_replicates = 200;    // of figures that are no shares; 0: no intervals for these
   int worklist_items = 1000;         // at most
   int drift_windows = 10;            // at most, an annotator
+  // Scale predictions by the temperature that fits the votes best (temperature.h), before all else.
+  bool calibrate_predictions = false;
   // Alerts.
   double min_agreement = 0.5;    // of an annotator with the consensus of the others, or with gold
   double min_votes = 20;         // an annotator with fewer raises no alert
@@ -61,6 +63,7 @@ struct AnnotatorColumns {
   std::vector<Figure> cross_entropy, kl, js, brier, tv;
   std::vector<double> accuracy;     // one-coin's skill; NaN where it was too large to fit
   std::vector<double> spammer;      // alerts.h: 0 for one who votes whatever the item is
+  std::vector<double> uncertainty;  // answer_metrics.h, by the agreement with the majority
   std::vector<double> class_share;  // [annotators, K] Σ w·q_k / Σ w
   // [annotators, K, K] P(vote | true class), rows by the true class: counts by Dawid-Skene's
   // posterior; empty where that was too large to fit. Zeros for one without votes.
@@ -77,8 +80,13 @@ struct ItemColumns {
   std::vector<double> entropy, mean_entropy, js;  // ambiguity.h
   std::vector<double> agreement;                  // agreement.h
   std::vector<double> model_cross_entropy;        // of the votes' mean against the prediction
-  std::vector<double> self_confidence, normalized_margin, active_lab;
-  std::vector<std::int64_t> gold;   // 1: the answer is known
+  std::vector<double> self_confidence, normalized_margin, confidence_weighted_entropy;
+  // The same of predictions adjusted by the confident thresholds (row_scores.h).
+  std::vector<double> adjusted_self_confidence, adjusted_normalized_margin;
+  std::vector<double> in_distribution;  // of adjusted predictions (row_scores.h)
+  std::vector<double> active_lab;
+  std::vector<double> consistency, uncertainty;  // of the majority: answer_metrics.h
+  std::vector<std::int64_t> gold;                // 1: the answer is known
   std::vector<std::int64_t> issue;  // 1: confident learning finds the majority's class wrong
 };
 
@@ -131,6 +139,7 @@ struct Analysis {
   std::vector<double> confusion;                  // [K, K] Σ posterior_c·q_k; empty for K > 256
   std::vector<ReliabilityBins::Bin> reliability;  // of the model against the votes; or empty
   double ece_equal_width = 0, ece_equal_mass = 0;
+  double temperature = 1;  // that predictions were scaled by
 
   std::vector<std::int64_t> worklist;  // items, the most urgent first
   std::vector<WorklistReason> reason;  // of each

@@ -5,6 +5,7 @@
 
 #include "kernels/annotation/alerts.h"
 #include "kernels/annotation/analysis_parts.h"
+#include "kernels/annotation/answer_metrics.h"
 #include "kernels/annotation/intervals.h"
 #include "kernels/annotation/row_scores.h"
 
@@ -170,6 +171,7 @@ AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in) {
     out.agreement_model[r] = MeanOfVotes(in, own, in.vote.model);
     if (in.predictions != nullptr) SetDivergences(in, annotator, out);
   });
+  out.uncertainty = AnnotatorUncertainty(votes, in.fit.majority_skill);
   out.spammer = SpammerScores(out.confusion, annotators, classes);
   for (int r = 0; r < annotators; ++r) {
     if (out.votes[r] == 0) out.spammer[r] = kNaN;

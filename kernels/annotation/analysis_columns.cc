@@ -57,6 +57,7 @@ void AddAnnotators(const AnnotatorColumns& a, std::int64_t classes, Columns& out
   out.Add("annotator.tv", a.tv);
   out.Add("annotator.accuracy", a.accuracy);
   out.Add("annotator.spammer", a.spammer);
+  out.Add("annotator.uncertainty", a.uncertainty);
   out.Add("annotator.class_share", {annotators, classes}, a.class_share);
   if (!a.confusion.empty()) {
     out.Add("annotator.confusion", {annotators, classes, classes}, a.confusion);
@@ -76,7 +77,13 @@ void AddItems(const ItemColumns& i, Columns& out) {
   out.Add("item.model_cross_entropy", i.model_cross_entropy);
   out.Add("item.self_confidence", i.self_confidence);
   out.Add("item.normalized_margin", i.normalized_margin);
+  out.Add("item.confidence_weighted_entropy", i.confidence_weighted_entropy);
+  out.Add("item.adjusted_self_confidence", i.adjusted_self_confidence);
+  out.Add("item.adjusted_normalized_margin", i.adjusted_normalized_margin);
+  out.Add("item.in_distribution", i.in_distribution);
   out.Add("item.active_lab", i.active_lab);
+  out.Add("item.consistency", i.consistency);
+  out.Add("item.uncertainty", i.uncertainty);
   out.Add("item.gold", i.gold);
   out.Add("item.issue", i.issue);
 }
@@ -107,6 +114,7 @@ void AddAgreement(const Analysis& a, Columns& out) {
   out.AddField("reliability.accuracy", a.reliability, [](const Bin& b) { return b.accuracy; });
   out.Add("reliability.ece_equal_width", std::vector{a.ece_equal_width});
   out.Add("reliability.ece_equal_mass", std::vector{a.ece_equal_mass});
+  out.Add("reliability.temperature", std::vector{a.temperature});
 }
 
 }  // namespace

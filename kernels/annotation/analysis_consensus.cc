@@ -43,7 +43,9 @@ absl::StatusOr<ConsensusFit> FitConsensus(const Votes& votes, const Distribution
         absl::StrCat("method: dawid_skene and one_coin take K² numbers an annotator, here ", cells,
                      " in all; at most ", kMaxConfusionCells, ": take majority or wawa"));
   }
-  fit.majority = MajorityVote(votes, {}, executor).posterior;
+  Consensus majority = MajorityVote(votes, {}, executor);
+  fit.majority = std::move(majority.posterior);
+  fit.majority_skill = std::move(majority.skill);
   if (confusion_fits) {
     absl::StatusOr<OneCoin> one_coin = FitOneCoin(votes, gold, {}, executor);
     if (!one_coin.ok()) return one_coin.status();

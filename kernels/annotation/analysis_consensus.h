@@ -19,6 +19,7 @@ struct ConsensusFit {
   ConsensusMethod method = ConsensusMethod::kMajority;  // never kAuto
   std::vector<double> posterior;                        // [items, K], by that method
   std::vector<double> majority;                         // [items, K] mean of votes
+  std::vector<double> majority_skill;                   // [annotators] share that equals it
   // These two where annotators·K² ≤ kMaxConfusionCells.
   std::optional<OneCoin> one_coin;
   std::optional<DawidSkene> dawid_skene;  // smoothed by one vote a cell

@@ -5,6 +5,7 @@
 #include "kernels/annotation/agreement.h"
 #include "kernels/annotation/ambiguity.h"
 #include "kernels/annotation/analysis_parts.h"
+#include "kernels/annotation/answer_metrics.h"
 #include "kernels/annotation/confident_learning.h"
 #include "kernels/annotation/item_blocks.h"
 #include "kernels/annotation/row_scores.h"
@@ -28,7 +29,9 @@ ItemColumns AnalyzeItems(const AnalysisInput& in) {
   out.issue.resize(items);
   for (auto* column :
        {&out.confidence, &out.label_quality, &out.entropy, &out.mean_entropy, &out.js,
-        &out.agreement, &out.model_cross_entropy, &out.self_confidence, &out.normalized_margin}) {
+        &out.agreement, &out.model_cross_entropy, &out.self_confidence, &out.normalized_margin,
+        &out.confidence_weighted_entropy, &out.adjusted_self_confidence,
+        &out.adjusted_normalized_margin, &out.in_distribution}) {
     column->assign(items, kNaN);
   }
   if (in.fit.crowdlab.has_value()) {
@@ -61,8 +64,12 @@ ItemColumns AnalyzeItems(const AnalysisInput& in) {
     if (!p.empty()) {
       out.self_confidence[i] = SelfConfidence(mean, p);
       out.normalized_margin[i] = NormalizedMargin(mean, p);
+      out.confidence_weighted_entropy[i] = ConfidenceWeightedEntropy(mean, p);
     }
   });
+  const std::vector<std::int32_t> majority(out.majority.begin(), out.majority.end());
+  out.consistency = Consistency(votes, in.fit.majority_skill, majority, in.executor);
+  out.uncertainty = ItemUncertainty(votes, in.fit.majority_skill, in.executor);
   return out;
 }
 
@@ -111,9 +118,16 @@ absl::StatusOr<ClassColumns> AnalyzeClasses(const AnalysisInput& in, ItemColumns
   if (item.empty()) return out;
   absl::StatusOr<LabelIssues> found = FindLabelIssues(classes, given, p, {}, in.executor);
   if (!found.ok()) return found.status();
+  std::vector<double> adjusted(classes);
   for (std::size_t n = 0; n < item.size(); ++n) {
-    items.issue[item[n]] = found->issue[n];
+    const std::int64_t i = item[n];
+    items.issue[i] = found->issue[n];
     out.issues[given[n]] += found->issue[n];
+    AdjustProbabilities(in.prediction(i), found->thresholds, absl::MakeSpan(adjusted));
+    const Row mean = absl::MakeConstSpan(in.fit.majority).subspan(i * classes, classes);
+    items.adjusted_self_confidence[i] = SelfConfidence(mean, adjusted);
+    items.adjusted_normalized_margin[i] = NormalizedMargin(mean, adjusted);
+    items.in_distribution[i] = InDistribution(adjusted);
   }
   const std::vector<double> joint(found->joint_counts.begin(), found->joint_counts.end());
   out.self_confidence = std::move(found->thresholds);

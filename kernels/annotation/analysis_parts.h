@@ -31,7 +31,7 @@ Figure ShareFigure(const WeightedMean& mean);
 
 AnnotatorColumns AnalyzeAnnotators(const AnalysisInput& in);
 ItemColumns AnalyzeItems(const AnalysisInput& in);
-// Also sets items' issues.
+// Also sets items' issues and what is made of adjusted predictions.
 absl::StatusOr<ClassColumns> AnalyzeClasses(const AnalysisInput& in, ItemColumns& items);
 // agreement, cohen_kappa, pair, histogram, confusion, reliability and the two calibration errors.
 void AnalyzeAgreement(const AnalysisInput& in, Analysis& out);

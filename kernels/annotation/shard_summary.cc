@@ -208,6 +208,7 @@ void Fill(const std::vector<AnnotatorSums>& all, int classes, AnnotatorColumns& 
     out.quality.push_back(kUndefined);
     out.accuracy.push_back(kNaN);
     out.spammer.push_back(kNaN);
+    out.uncertainty.push_back(kNaN);
     out.agreement_consensus.push_back(ShareFigure(sums.share[kOthers]));
     out.agreement_peers.push_back(ShareFigure(sums.share[kPeers]));
     out.agreement_gold.push_back(ShareFigure(sums.share[kGoldShare]));

@@ -92,7 +92,7 @@ class Report:
 
 
 def real_votes() -> dict:
-    """The ReaL votes as quality_dawid_skene and quality_crowdlab take them."""
+    """The ReaL votes as QualityVotes takes them."""
     file = np.load(DATA / "imagenet-real-raters" / "votes.npz")
     items, each = file["answer"].shape
     return {
@@ -118,7 +118,9 @@ def dawid_skene(report: Report) -> None:
     data = frame(votes)
 
     def ours(iterations: int = ITERATIONS):
-        return native.quality_dawid_skene(**votes, tolerance=0.0, max_iterations=iterations)
+        return native.quality_dawid_skene(
+            native.QualityVotes(**votes), tolerance=0.0, max_iterations=iterations
+        )
 
     def theirs(iterations: int = ITERATIONS):
         return DawidSkene(n_iter=iterations, tol=-np.inf).fit(data)
@@ -148,7 +150,9 @@ def crowdlab(report: Report) -> None:
     last: dict = {}
 
     def ours() -> None:
-        last["ours"] = native.quality_crowdlab(**votes, predictions=predictions)
+        last["ours"] = native.quality_crowdlab(
+            native.QualityVotes(**votes), predictions=predictions
+        )
 
     def theirs() -> None:
         last["theirs"] = get_label_quality_multiannotator(
@@ -163,7 +167,7 @@ def crowdlab(report: Report) -> None:
     for name, a, b in (
         ("quality", mine["quality"], labels["consensus_quality_score"]),
         ("agreement", mine["agreement"], labels["annotator_agreement"]),
-        ("annotator quality", mine["annotator_quality"], people["annotator_quality"]),
+        ("annotator quality", mine["skill"], people["annotator_quality"]),
         ("weights", mine["annotator_weight"], other["annotator_weight"]),
     ):
         difference = np.abs(a - np.asarray(b)).max()
@@ -275,7 +279,9 @@ def large(report: Report, count: int) -> None:
 def alone(count: int) -> None:
     votes = drawn_votes(count)
     spent = seconds(
-        lambda: native.quality_dawid_skene(**votes, tolerance=0.0, max_iterations=LARGE_ITERATIONS)
+        lambda: native.quality_dawid_skene(
+            native.QualityVotes(**votes), tolerance=0.0, max_iterations=LARGE_ITERATIONS
+        )
     )
     print(json.dumps([spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 

@@ -22,7 +22,7 @@ def auroc(score: np.ndarray, positive: np.ndarray) -> float:
 
 
 def draw(truth: np.ndarray, classes: int) -> dict:
-    """Soft votes, as quality_crowdlab takes them, and whether each names another class."""
+    """Soft votes, as QualityVotes takes them, and whether each names another class."""
     rng = np.random.default_rng(7)
     items = len(truth)
     who = np.argsort(rng.random((items, PEOPLE)), axis=1)[:, :EACH]
@@ -79,7 +79,7 @@ def detection(report, data: pathlib.Path) -> None:
     frame = pd.DataFrame({"task": item, "worker": person, "label": named})
 
     ours = {
-        name: native.quality_crowdlab(**v, predictions=predictions)
+        name: native.quality_crowdlab(native.QualityVotes(**v), predictions=predictions)
         for name, v in (("hard", hard), ("soft", soft))
     }
     for name, fit in ours.items():
@@ -89,7 +89,7 @@ def detection(report, data: pathlib.Path) -> None:
         own = fit["posterior"][item, named]
         found = auroc(-own, wrong), auroc(-quality, wrong)
         report.add(f"wrong votes, {against}", "AUROC", *found, **bar)
-        found = auroc(-fit["annotator_quality"], bad), auroc(-people, bad)
+        found = auroc(-fit["skill"], bad), auroc(-people, bad)
         report.add(f"bad people, {against}", "AUROC", *found, **bar)
         right = (fit["label"] == truth).mean(), (label == truth).mean()
         report.add(f"consensus, {against}", "accuracy", *right, **bar)
@@ -98,7 +98,7 @@ def detection(report, data: pathlib.Path) -> None:
     posterior = theirs.probas_.sort_index()[list(range(predictions.shape[1]))].to_numpy()
     skill = Wawa().fit(frame).skills_.sort_index().to_numpy()
     for name, v in (("hard", hard), ("soft", soft)):
-        fit = native.quality_dawid_skene(**v, smoothing=1.0)
+        fit = native.quality_dawid_skene(native.QualityVotes(**v), smoothing=1.0)
         own = fit["posterior"][item, named]
         found = auroc(-own, wrong), auroc(-posterior[item, named], wrong)
         against = f"{name} Dawid-Skene, smoothed; crowd-kit"

@@ -8,7 +8,9 @@
 #include "client/python/binding/quality.h"
 #include "client/python/binding/quality_aggregation.h"
 #include "client/python/binding/quality_client.h"
+#include "client/python/binding/quality_masks.h"
 #include "client/python/binding/quality_state.h"
+#include "client/python/binding/quality_votes.h"
 #include "client/python/binding/request.h"
 #include "client/python/binding/totals.h"
 
@@ -53,7 +55,9 @@ NB_MODULE(_softloss, m) {
   BindEngine(m);
   BindClient(m);
   BindQuality(m);
+  BindQualityVotes(m);
   BindQualityAggregation(m);
+  BindQualityMasks(m);
   BindQualityClient(m);
   BindQualityState(m);
 }

@@ -1,4 +1,4 @@
-// Many people's votes to one answer, and pixels, in this process.
+// Many people's votes to one answer, in this process.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -7,8 +7,8 @@
 
 namespace softloss::python {
 
-// quality_dawid_skene(…), quality_crowdlab(…), quality_segmentation_em(…), quality_pixel_alpha(…),
-// quality_segmentation_issues(…) -> {name: NumPy array}.
+// quality_majority, quality_wawa, quality_one_coin, quality_dawid_skene, quality_crowdlab: of a
+// QualityVotes (quality_votes.h) -> {name: NumPy array}; quality_dawid_skene_posterior.
 void BindQualityAggregation(nb::module_& m);
 
 }  // namespace softloss::python

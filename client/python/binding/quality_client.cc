@@ -127,10 +127,12 @@ class Client {
   }
   nb::tuple Analyze(const std::string& campaign, bool all_items, int method,
                     std::vector<double> class_values, int bootstrap_replicates, int worklist_items,
-                    int drift_windows, double min_agreement, double min_votes, double spammer_score,
-                    double collapse_share, double collapse_excess) const {
+                    int drift_windows, bool calibrate_predictions, double min_agreement,
+                    double min_votes, double spammer_score, double collapse_share,
+                    double collapse_excess) const {
     const QualityRequest request{.all_items = all_items,
                                  .method = method,
+                                 .calibrate_predictions = calibrate_predictions,
                                  .class_values = std::move(class_values),
                                  .bootstrap_replicates = bootstrap_replicates,
                                  .worklist_items = worklist_items,
@@ -173,8 +175,8 @@ void BindQualityClient(nb::module_& m) {
       .def("close_items", &Client::Close, arg("campaign"), arg("items"))
       .def("analyze", &Client::Analyze, arg("campaign"), nb::kw_only(), arg("all_items"),
            arg("method"), arg("class_values"), arg("bootstrap_replicates"), arg("worklist_items"),
-           arg("drift_windows"), arg("min_agreement"), arg("min_votes"), arg("spammer_score"),
-           arg("collapse_share"), arg("collapse_excess"));
+           arg("drift_windows"), arg("calibrate_predictions"), arg("min_agreement"),
+           arg("min_votes"), arg("spammer_score"), arg("collapse_share"), arg("collapse_excess"));
 }
 
 }  // namespace softloss::python

@@ -11,7 +11,6 @@
 #include <nanobind/stl/vector.h>
 
 #include "absl/strings/str_cat.h"
-#include "client/python/binding/columns.h"
 #include "client/python/binding/quality_votes.h"
 #include "client/python/binding/status.h"
 #include "kernels/annotation/analysis_columns.h"
@@ -20,42 +19,23 @@
 namespace softloss::python {
 namespace {
 
-using annotation::Distributions;
 using annotation::State;
 
 using Names = std::vector<std::string>;
 
 std::string_view View(const nb::bytes& bytes) { return {bytes.c_str(), bytes.size()}; }
 
-nb::bytes Summarize(const std::string& shard, const Names& items, const Names& annotators,
-                    const Names& classes, const Vector<std::int64_t>& item,
-                    const Vector<std::int32_t>& annotator,
-                    const std::optional<Vector<std::int32_t>>& label,
-                    const std::optional<Matrix>& probabilities,
-                    const std::optional<Vector<double>>& weight,
+nb::bytes Summarize(const annotation::Votes& votes, const std::string& shard, const Names& items,
+                    const Names& annotators, const Names& classes,
                     const std::optional<Matrix>& predictions, const std::optional<Matrix>& gold,
                     int bootstrap_replicates) {
   absl::StatusOr<State> state;
   std::string bytes;
   {
     nb::gil_scoped_release release;
-    const auto votes =
-        annotation::Votes::Create({.num_classes = static_cast<int>(classes.size()),
-                                   .num_items = static_cast<std::int64_t>(items.size()),
-                                   .num_annotators = static_cast<int>(annotators.size()),
-                                   .item = SpanOf(item),
-                                   .annotator = SpanOf(annotator),
-                                   .label = SpanOf(label),
-                                   .probabilities = SpanOf(probabilities),
-                                   .weight = SpanOf(weight),
-                                   .time = {}});
-    std::optional<Distributions> model, answers;
-    if (predictions.has_value()) model = FromRows(*predictions);
-    if (gold.has_value()) answers = FromRows(*gold);
-    state = votes.ok() ? annotation::SummarizeShard(
-                             shard, {items, annotators, classes}, *votes, model ? &*model : nullptr,
-                             answers ? &*answers : nullptr, bootstrap_replicates)
-                       : votes.status();
+    state = annotation::SummarizeShard(shard, {items, annotators, classes}, votes,
+                                       OptionalRows(predictions).get(), OptionalRows(gold).get(),
+                                       bootstrap_replicates);
     if (state.ok()) bytes = state->Serialize();
   }
   if (!state.ok()) Raise(state.status());
@@ -112,11 +92,10 @@ nb::dict Read(const nb::bytes& bytes, double min_agreement, double min_votes,
 }  // namespace
 
 void BindQualityState(nb::module_& m) {
-  m.def("quality_summarize", &Summarize, nb::kw_only(), nb::arg("shard"), nb::arg("items"),
-        nb::arg("annotators"), nb::arg("classes"), nb::arg("item"), nb::arg("annotator"),
-        nb::arg("label").none() = nb::none(), nb::arg("probabilities").none() = nb::none(),
-        nb::arg("weight").none() = nb::none(), nb::arg("predictions").none() = nb::none(),
-        nb::arg("gold").none() = nb::none(), nb::arg("bootstrap_replicates") = 200);
+  m.def("quality_summarize", &Summarize, nb::arg("votes"), nb::kw_only(), nb::arg("shard"),
+        nb::arg("items"), nb::arg("annotators"), nb::arg("classes"),
+        nb::arg("predictions").none() = nb::none(), nb::arg("gold").none() = nb::none(),
+        nb::arg("bootstrap_replicates") = 200);
   m.def("quality_merge", &Merge, nb::arg("states"));
   m.def("quality_read_summary", &Read, nb::arg("state"), nb::kw_only(), nb::arg("min_agreement"),
         nb::arg("min_votes"), nb::arg("class_values"));

@@ -1,14 +1,23 @@
-// Votes and distributions as NumPy arrays.
+// Votes and distributions as they come from NumPy, and columns as they go back.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
 
+#include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "client/python/binding/columns.h"
+#include "client/python/binding/status.h"
+#include "client/python/binding/thread_executor.h"
 #include "kernels/annotation/votes.h"
 
 namespace softloss::python {
@@ -42,5 +51,49 @@ inline annotation::Distributions FromRows(const Matrix& rows) {
   }
   return out;
 }
+
+// Optional rows, kept, and handed on as the pointer that the library takes.
+class OptionalRows {
+ public:
+  explicit OptionalRows(const std::optional<Matrix>& rows) {
+    if (rows.has_value()) rows_ = FromRows(*rows);
+  }
+  const annotation::Distributions* get() const { return rows_ ? &*rows_ : nullptr; }
+
+ private:
+  std::optional<annotation::Distributions> rows_;
+};
+
+// 0: one a core.
+inline int Threads(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency());
+}
+
+inline annotation::Column Doubles(std::string name, std::vector<std::int64_t> shape,
+                                  std::vector<double> values) {
+  return {std::move(name), std::move(shape), std::move(values)};
+}
+template <typename T>
+annotation::Column Integers(std::string name, std::vector<std::int64_t> shape,
+                            const std::vector<T>& values) {
+  return {std::move(name), std::move(shape),
+          std::vector<std::int64_t>(values.begin(), values.end())};
+}
+
+// Runs work(executor) -> StatusOr<columns> without the GIL.
+template <typename Work>
+nanobind::dict Columns(int threads, Work work) {
+  absl::StatusOr<std::vector<annotation::Column>> columns;
+  {
+    nanobind::gil_scoped_release release;
+    ThreadExecutor executor(Threads(threads));
+    columns = work(executor);
+  }
+  if (!columns.ok()) Raise(columns.status());
+  return ToDict(*std::move(columns));
+}
+
+// QualityVotes(num_items=, …): a table of votes, which the other functions take.
+void BindQualityVotes(nanobind::module_& m);
 
 }  // namespace softloss::python

@@ -12,6 +12,9 @@
 
 #include "kernels/annotation/alerts.h"
 #include "kernels/annotation/analysis_columns.h"
+#include "kernels/annotation/answer_metrics.h"
+#include "kernels/annotation/majority.h"
+#include "kernels/annotation/temperature.h"
 #include "tests/testing/random.h"
 #include "tests/testing/thread_executor.h"
 
@@ -236,6 +239,58 @@ TEST(AnalysisTest, FiguresOfAnnotatorsAreThoseOfTheirVotes) {
     EXPECT_GT(f.high, f.value);
     EXPECT_LT(f.high - f.low, 0.5 * f.value + 0.1);
   }
+}
+
+TEST(AnalysisTest, ScoresOfItemsAreTheirFormulas) {
+  const Campaign c;
+  const Votes votes = c.votes();
+  const Analysis a = AnalysisOf(c, true);
+  InlineExecutor here;
+  const Consensus majority = MajorityVote(votes, {}, here);
+  const std::vector<double>& t = a.class_.self_confidence;
+  const double most = *std::max_element(t.begin(), t.end());
+  for (int i = 0; i < kItems; ++i) {
+    const double* const p = &c.model.probability[i * kClasses];
+    const double* const q = &majority.posterior[i * kClasses];
+    double adjusted[kClasses], sum = 0, entropy = 0, own = 0, self = 0, margin = 0, of_p = 0;
+    for (int k = 0; k < kClasses; ++k) sum += adjusted[k] = p[k] - t[k] + most;
+    for (double& x : adjusted) x /= sum;
+    for (int k = 0; k < kClasses; ++k) {
+      own += q[k] * p[k];
+      of_p -= p[k] * std::log(p[k]);
+      entropy -= adjusted[k] * std::log(adjusted[k]);
+      self += q[k] * adjusted[k];
+      const double rival = std::max(adjusted[(k + 1) % kClasses], adjusted[(k + 2) % kClasses]);
+      margin += q[k] * (adjusted[k] - rival + 1) / 2;
+    }
+    const double h = of_p / std::log(kClasses) / own;
+    EXPECT_NEAR(a.item.confidence_weighted_entropy[i], std::log1p(h) / h, 1e-12);
+    EXPECT_NEAR(a.item.adjusted_self_confidence[i], self, 1e-12);
+    EXPECT_NEAR(a.item.adjusted_normalized_margin[i], margin, 1e-12);
+    EXPECT_NEAR(a.item.in_distribution[i], 1 - entropy / std::log(kClasses), 1e-12);
+  }
+  // Of the majority, with the people as good as they agree with it: answer_metrics.h.
+  const auto label = LikeliestClasses(majority.posterior, kClasses);
+  EXPECT_EQ(a.item.consistency, Consistency(votes, majority.skill, label, here));
+  EXPECT_EQ(a.item.uncertainty, ItemUncertainty(votes, majority.skill, here));
+  EXPECT_EQ(a.annotator.uncertainty, AnnotatorUncertainty(votes, majority.skill));
+}
+
+TEST(AnalysisTest, PredictionsAreCalibratedWhereAskedFor) {
+  Campaign c;
+  // Much surer than the people are.
+  for (double& p : c.model.probability) p = p > 0.5 ? 0.9998 : 0.0001;
+  const Analysis as_is = AnalysisOf(c, true);
+  const Analysis calibrated = AnalysisOf(c, true, nullptr, 1, {.calibrate_predictions = true});
+  EXPECT_EQ(as_is.temperature, 1);
+  EXPECT_GT(calibrated.temperature, 1.5);
+  EXPECT_LT(calibrated.ece_equal_width, as_is.ece_equal_width / 2);
+  Campaign scaled = c;
+  scaled.model = ScaleByTemperature(c.model, kClasses, calibrated.temperature);
+  Analysis expected = AnalysisOf(scaled, true);
+  expected.temperature = calibrated.temperature;
+  EXPECT_EQ(Bits(calibrated), Bits(expected));
+  EXPECT_EQ(AnalysisOf(c, false, nullptr, 1, {.calibrate_predictions = true}).temperature, 1);
 }
 
 TEST(AnalysisTest, GoldAnswersAreTaken) {

@@ -37,15 +37,15 @@ TEST(AnswerMetricsTest, AreCrowdKitsOnItsExamples) {
   const Votes votes = Toy().Create();
   const Consensus majority = MajorityVote(votes, {}, here);
   const auto label = LikeliestClasses(majority.posterior, 2);
-  EXPECT_NEAR(Mean(Consistency(votes, majority.skill, label)), 0.9384615384615385, 1e-15);
-  EXPECT_NEAR(Mean(ItemUncertainty(votes, majority.skill)), 0.6308666201949331, 1e-6);
+  EXPECT_NEAR(Mean(Consistency(votes, majority.skill, label, here)), 0.9384615384615385, 1e-15);
+  EXPECT_NEAR(Mean(ItemUncertainty(votes, majority.skill, here)), 0.6308666201949331, 1e-6);
 
   VoteTable each = {.classes = 3};
   for (int r = 0; r < 3; ++r) each.Add(0, r, r);
-  EXPECT_DOUBLE_EQ(ItemUncertainty(each.Create(), {})[0], std::log(3));
+  EXPECT_DOUBLE_EQ(ItemUncertainty(each.Create(), {}, here)[0], std::log(3));
   VoteTable pair;
   for (int v = 0; v < 4; ++v) pair.Add(v / 2, v % 2, v == 1 ? 0 : 1);
-  ExpectAllNear(ItemUncertainty(pair.Create(), {}), {std::log(2), 0}, 1e-15);
+  ExpectAllNear(ItemUncertainty(pair.Create(), {}, here), {std::log(2), 0}, 1e-15);
   ExpectAllNear(AnnotatorUncertainty(pair.Create(), {}), {0, std::log(2)}, 1e-15);
 }
 
@@ -58,17 +58,18 @@ TEST(AnswerMetricsTest, MeetTheBluebirds) {
   const auto expected = [&](const std::string& key) {
     return testing::JsonNumber(folder / "expected.json", {key});
   };
-  EXPECT_NEAR(Mean(Consistency(votes, majority.skill, label)), expected("consistency_mv"), 1e-12);
+  EXPECT_NEAR(Mean(Consistency(votes, majority.skill, label, here)), expected("consistency_mv"),
+              1e-12);
   // crowd-kit adds 1e-6 to each sum before it divides, and normalises again.
-  EXPECT_NEAR(Mean(ItemUncertainty(votes, {})), expected("uncertainty_mean"), 1e-12);
+  EXPECT_NEAR(Mean(ItemUncertainty(votes, {}, here)), expected("uncertainty_mean"), 1e-12);
 }
 
 TEST(AnswerMetricsTest, EqualTheirFormulasForSoftVotes) {
   const Votes votes = RandomTable(41, 30, 6, 3, true, true).Create();
   const std::vector<double> skill = {0.5, 0.6, 0.7, 0.8, 0.9, 0.95};
   const std::vector<std::int32_t> label(30, 2);
-  const auto consistency = Consistency(votes, skill, label);
-  const auto uncertainty = ItemUncertainty(votes, skill);
+  const auto consistency = Consistency(votes, skill, label, here);
+  const auto uncertainty = ItemUncertainty(votes, skill, here);
   for (std::int64_t i = 0; i < 30; ++i) {
     std::vector<double> product(3, 1.0), sum(3);
     for (std::int64_t v = votes.item_begin(i); v < votes.item_begin(i + 1); ++v) {
@@ -99,7 +100,7 @@ TEST(AnswerMetricsTest, CertainPeopleWhoDisagreeLeaveNothing) {
   t.Add(1, 0, 1);
   const std::vector<double> skill = {1, 1};
   const std::vector<std::int32_t> label = {0, 1};
-  ExpectAllNear(Consistency(t.Create(), skill, label), {0, 1}, 0);
+  ExpectAllNear(Consistency(t.Create(), skill, label, here), {0, 1}, 0);
 }
 
 }  // namespace

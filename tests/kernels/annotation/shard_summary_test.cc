@@ -40,6 +40,12 @@ struct Case {
   explicit Case(bool soft) {
     Random random(5);
     table = RandomVotes(random, kItems, kAnnotators, kClasses, soft);
+    // Of the hard votes some weigh more.
+    if (!soft) {
+      for (std::size_t v = 0; v < table.item.size(); ++v) {
+        table.weight.push_back(0.5 + 0.25 * static_cast<double>(random.Int(0, 8)));
+      }
+    }
     for (int i = 0; i < kItems; ++i) {
       const std::vector<double> row = RandomRow(random, kClasses);
       model.probability.insert(model.probability.end(), row.begin(), row.end());
@@ -53,6 +59,7 @@ struct Case {
     part.classes = kClasses;
     for (std::size_t v = 0; v < table.item.size(); ++v) {
       if (table.item[v] % shards != shard) continue;
+      if (!table.weight.empty()) part.weight.push_back(table.weight[v]);
       if (table.probabilities.empty()) {
         part.Add(table.item[v], table.annotator[v], table.label[v]);
       } else {

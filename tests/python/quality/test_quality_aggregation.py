@@ -38,7 +38,7 @@ def test_two_states_are_the_published_scores(
     published = np.load(shared_data / "imagenet-real-raters" / "scores.npz")["tensor"]
     yes = real_votes["label"].reshape(-1, 5).mean(1) / 2
     start = np.stack([1 - yes, yes], 1)
-    fit = native.quality_dawid_skene(**real_votes, start=start, smoothing=1.0)
+    fit = native.quality_dawid_skene(native.QualityVotes(**real_votes), start=start, smoothing=1.0)
     score = fit["posterior"][:, 1]
     assert fit["confusion"].shape == (85, 2, 3)
     assert np.corrcoef(score, published)[0, 1] >= 0.98
@@ -49,13 +49,17 @@ def test_two_states_are_the_published_scores(
 
 def test_threads_change_no_bit(real_votes: dict[str, Any]) -> None:
     one, four = (
-        native.quality_dawid_skene(**real_votes, max_iterations=5, threads=n) for n in (1, 4)
+        native.quality_dawid_skene(native.QualityVotes(**real_votes), max_iterations=5, threads=n)
+        for n in (1, 4)
     )
     for name, value in one.items():
         np.testing.assert_array_equal(value, four[name], err_msg=name)
     predictions = np.full((real_votes["num_items"], 3), 1 / 3)
     one, four = (
-        native.quality_crowdlab(**real_votes, predictions=predictions, threads=n) for n in (1, 4)
+        native.quality_crowdlab(
+            native.QualityVotes(**real_votes), predictions=predictions, threads=n
+        )
+        for n in (1, 4)
     )
     for name, value in one.items():
         np.testing.assert_array_equal(value, four[name], err_msg=name)
@@ -104,7 +108,7 @@ def test_certain_soft_votes_are_hard_votes(votes: dict[str, Any], smoothing: flo
         (native.quality_dawid_skene, {"smoothing": smoothing, "max_iterations": 20}),
         (native.quality_crowdlab, {}),
     ):
-        hard, soft = function(**votes, **options), function(**certain, **options)
+        hard, soft = (function(native.QualityVotes(**v), **options) for v in (votes, certain))
         for name, value in hard.items():
             np.testing.assert_array_equal(value, soft[name], err_msg=name)
 
@@ -113,14 +117,16 @@ def test_certain_soft_votes_are_hard_votes(votes: dict[str, Any], smoothing: flo
 @given(tables(), st.sampled_from([0.0, 0.5]), st.randoms())
 def test_em_climbs_and_heeds_no_order(votes: dict[str, Any], smoothing: float, random: Any) -> None:
     options = {"smoothing": smoothing, "tolerance": 0.0, "max_iterations": 30}
-    fit = native.quality_dawid_skene(**votes, **options)
+    fit = native.quality_dawid_skene(native.QualityVotes(**votes), **options)
     likelihood = fit["log_likelihood"]
     assert (np.diff(likelihood) >= -1e-12 * (1 + np.abs(likelihood[1:]))).all()
     np.testing.assert_allclose(fit["posterior"].sum(1), 1, rtol=1e-14)
     order = list(range(len(votes["item"])))
     random.shuffle(order)
     shuffled = votes | {name: votes[name][order] for name in ("item", "annotator", "label")}
-    for name, value in native.quality_dawid_skene(**shuffled, **options).items():
+    for name, value in native.quality_dawid_skene(
+        native.QualityVotes(**shuffled), **options
+    ).items():
         np.testing.assert_array_equal(value, fit[name], err_msg=name)
 
 
@@ -128,15 +134,10 @@ def test_errors_name_the_field() -> None:
     votes = {"num_items": 1, "num_annotators": 1, "num_classes": 2}
     item, annotator = np.zeros(1, np.int64), np.zeros(1, np.int32)
     with pytest.raises(Exception, match=r"label\[0\]: must be from 0 to 1; was 2"):
-        native.quality_dawid_skene(
-            **votes, item=item, annotator=annotator, label=np.full(1, 2, np.int32)
-        )
+        native.QualityVotes(**votes, item=item, annotator=annotator, label=np.full(1, 2, np.int32))
     with pytest.raises(Exception, match="predictions: must have 1 items"):
         native.quality_crowdlab(
-            **votes,
-            item=item,
-            annotator=annotator,
-            label=annotator,
+            native.QualityVotes(**votes, item=item, annotator=annotator, label=annotator),
             predictions=np.ones((2, 2)) / 2,
         )
     with pytest.raises(Exception, match=r"value\[0, 1\]: must be at most 1"):

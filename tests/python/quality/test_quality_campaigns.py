@@ -156,6 +156,52 @@ def test_predictions_gold_and_closing(start: Any) -> None:
     assert campaigns.list() == []
 
 
+def peak_mib(server: Server) -> float:
+    """The largest resident memory that the server has had."""
+    status = pathlib.Path(f"/proc/{server.process.pid}/status").read_text()
+    return next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM")) / 1024
+
+
+def test_votes_are_on_the_disk_and_not_in_memory(start: Any, run_dir: pathlib.Path) -> None:
+    server = start("--quality_memory_bytes=128MiB")
+    campaigns = Campaigns(server.address)
+    campaigns.open("c", CLASSES)
+    rng = np.random.default_rng(5)
+
+    def feed(first: int, items: int) -> None:
+        item = np.repeat(np.arange(items), 10)
+        votes = VoteTable(
+            items=[f"a photo with quite a long name {first + i:07}" for i in range(items)],
+            annotators=[f"annotator {r:03}" for r in range(100)],
+            classes=CLASSES,
+            item=item,
+            annotator=np.tile(np.arange(10), items).astype(np.int32) + 10 * (item % 10),
+            label=None,
+            probabilities=rng.dirichlet([1, 1, 1], len(item)),
+            weight=None,
+            time=rng.uniform(0, 1e6, len(item)),
+        )
+        assert campaigns.feed("c", votes).accepted == len(item)
+
+    feed(0, 2000)
+    before = peak_mib(server)
+    for step in range(1, 6):
+        feed(2000 * step, 2000)
+    stored = sum(file.stat().st_size for file in (run_dir / "store").rglob("*")) / 2**20
+    assert stored > 12
+    assert peak_mib(server) - before < 8
+    # The estimate that admits an analysis, 27 MiB, holds.
+    campaigns.analyze("c", all_items=True, options=AnalysisOptions(bootstrap_replicates=20))
+    assert peak_mib(server) - before < 128
+    # What would take more is refused before it takes any.
+    server.stop()
+    small = start("--quality_memory_bytes=8MiB")
+    resting = peak_mib(small)
+    with pytest.raises(softloss.ResourceExhaustedError, match="MiB to analyse; the limit is 8"):
+        Campaigns(small.address).analyze("c", all_items=True)
+    assert peak_mib(small) - resting < 8
+
+
 def test_bad_rows_are_reported_by_their_place(start: Any) -> None:
     campaigns = Campaigns(start().address)
     campaigns.open("c", CLASSES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pathlib
 from typing import Any
@@ -276,3 +277,103 @@ def test_label_studio_brushes(tmp_path: pathlib.Path) -> None:
     path.write_text(json.dumps(tasks))
     with pytest.raises(InputError, match="task 4: brush: run lengths are cut off"):
         read_masks(path)
+
+
+def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return dict(load_file(path))
+
+
+def test_consensus_masks_are_soft_labels(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    import softloss
+
+    masks = (rng.random((2, 3, 6, 8)) < 0.5).astype(np.uint8)
+    found = analyze_masks(masks)
+    found.write_consensus(tmp_path / "m.safetensors")
+    tensors = read_safetensors(tmp_path / "m.safetensors")
+    assert set(tensors) == {"mean/0", "mean/1", "em/0", "em/1"}
+    for i in range(2):
+        np.testing.assert_allclose(tensors[f"mean/{i}"], masks[i].mean(0), atol=1e-7)
+        # EM leaves what all say, and is a probability.
+        em = tensors[f"em/{i}"]
+        assert ((em >= 0) & (em <= 1)).all() and (em[masks[i].max(0) == 0] == 0).all()
+    # Scoring takes them as they are.
+    logits = rng.normal(size=(6, 8)).astype(np.float32)
+    loss = (
+        softloss.Engine()
+        .score(logits, tensors["mean/0"], loss="sigmoid_cross_entropy", reduction="mean")
+        .loss
+    )
+    s, x = masks[0].mean(0), logits.astype(float)
+    expected = (np.logaddexp(0, x) - s * x).mean()
+    assert loss == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(InputError, match=r"must end in \.safetensors"):
+        found.write_consensus(tmp_path / "m.npz")
+    soft = analyze_masks(masks * 100)
+    soft.write_consensus(tmp_path / "s.safetensors")
+    assert set(read_safetensors(tmp_path / "s.safetensors")) == {"mean/0", "mean/1"}
+
+
+def test_a_model_against_readers(tmp_path: pathlib.Path, rng: np.random.Generator) -> None:
+    truth = np.zeros((3, 16, 16), np.uint8)
+    truth[:, 4:12, 4:12] = 1
+    masks = np.repeat(truth[:, None], 3, 1)
+    wrong = np.zeros_like(truth)
+    wrong[1, 5:7, 5:7] = 1  # all readers left these out
+    masks ^= wrong[:, None]
+    masks[:, 0, 0, :3] = 1  # one reader's own
+    model = np.where(truth, 0.95, 0.05) + rng.uniform(-0.03, 0.03, truth.shape)
+    found = analyze_masks(masks, model).pixels
+    assert found["image"]["model_issues"] == [0, 4, 0]
+    assert found["model"]["issues"] == 4
+    score = found["image"]["model_score"]
+    assert score[1] < 0.2 < 0.8 < min(score[0], score[2])
+    mean = masks.mean(1)
+    for i in range(3):
+        common = np.minimum(mean[i], model[i]).sum()
+        both = mean[i].sum() + model[i].sum()
+        assert found["image"]["model_dice"][i] == pytest.approx(2 * common / both, rel=1e-6)
+        assert found["image"]["model_iou"][i] == pytest.approx(common / (both - common), rel=1e-6)
+    shown = {row["image"]: row for row in found["map"]}
+    pixels = np.frombuffer(base64.b64decode(shown["1"]["issues"]), np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(pixels, wrong[1] * 255)
+    # By name, in another order, from a file; and in 255ths.
+    path = tmp_path / "p.npz"
+    np.savez(path, predictions=model[::-1], images=["2", "1", "0"])
+    assert analyze_masks(masks, path).pixels == found
+    named = analyze_masks(masks, {"2": model[2], "0": model[0], "1": model[1]}).pixels
+    assert named == found
+    bytes_ = analyze_masks(masks, np.round(model * 255).astype(np.uint8)).pixels
+    assert bytes_["image"]["model_issues"] == [0, 4, 0]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (np.zeros((2, 4)), r"predictions: must be \[images, H, W\]; has 2 dimensions"),
+        (np.zeros((1, 4, 4)), "must have 2 images, as the masks; has 1"),
+        (np.zeros((2, 4, 5)), r"image '0': must be \(4, 4\), as its masks; is \(4, 5\)"),
+        (np.full((2, 4, 4), 1.5), "image '0': must be from 0 to 1; has 1.5"),
+        (np.full((2, 4, 4), np.nan), "image '0': must be from 0 to 1; has nan"),
+        (np.zeros((2, 4, 4), np.int32), "must be of floats, bool or uint8; is int32"),
+        ({"0": np.zeros((4, 4))}, "has no image '1'"),
+        ("nowhere.npy", "there is no such file"),
+    ],
+)
+def test_models_that_do_not_fit(model: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        analyze_masks(np.eye(4, dtype=bool)[None, None].repeat(2, 0).repeat(2, 1), model)
+
+
+def test_disagreement_maps_are_in_bits(rng: np.random.Generator) -> None:
+    soft = rng.integers(0, 256, (1, 3, 5, 7)).astype(np.uint8)
+    (shown,) = analyze_masks(soft).pixels["map"]
+    differs = np.frombuffer(base64.b64decode(shown["differs"]), np.uint8).reshape(5, 7)
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return -np.nan_to_num(p * np.log2(p)) - np.nan_to_num((1 - p) * np.log2(1 - p))
+
+    p = soft[0] / 255
+    np.testing.assert_allclose(differs / 255, entropy(p.mean(0)) - entropy(p).mean(0), atol=2e-3)

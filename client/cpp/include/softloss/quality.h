@@ -76,6 +76,7 @@ struct FeedReport {
 struct QualityRequest {
   bool all_items = false;  // not only closed ones
   int method = 0;          // of softloss.v1.ConsensusMethod
+  bool calibrate_predictions = false;  // scale them by the temperature that fits the votes best
   std::vector<double> class_values;
   std::optional<int> bootstrap_replicates, worklist_items, drift_windows;
   std::optional<double> min_agreement, min_votes, spammer_score, collapse_share, collapse_excess;

@@ -6,8 +6,9 @@
 (4, ['x', 'y'])
 """
 
+from ._aggregate import Consensus, aggregate
 from ._campaigns import Campaigns, Fed
-from ._masks import MaskTable, read_masks
+from ._masks import MaskTable, read_masks, read_model_masks
 from ._native import AnalysisOptions
 from ._pixels import PixelQuality, analyze_masks
 from ._quality import Quality, analyze
@@ -20,6 +21,7 @@ __all__ = [
     "AnalysisOptions",
     "BadRow",
     "Campaigns",
+    "Consensus",
     "Fed",
     "InputError",
     "MaskTable",
@@ -29,12 +31,14 @@ __all__ = [
     "State",
     "Summary",
     "VoteTable",
+    "aggregate",
     "analyze",
     "analyze_masks",
     "decode_brush",
     "decode_rle",
     "merge_states",
     "read_masks",
+    "read_model_masks",
     "read_votes",
     "summarize",
 ]

@@ -13,7 +13,7 @@ from .._errors import SoftlossError
 from ._campaigns import Campaigns
 from ._limits import AGREEMENT_METRICS, ANNOTATOR_METRICS
 from ._native import AnalysisOptions
-from ._pixels import analyze_masks
+from ._pixels import PixelQuality, analyze_masks
 from ._quality import Quality, analyze, prepare
 from ._reader import read_votes
 from ._states import State, Summary, merge_states, summarize
@@ -50,6 +50,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--masks", metavar="FILE", action="append", default=[],
         help="readers' masks: npy, npz, COCO JSON; several COCO files are one a reader",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mask-predictions", metavar="FILE",
+        help="a model's probabilities of the pixels: npy, npz of [images, H, W]",
     )  # fmt: skip
     parser.add_argument(
         "--columns", metavar="ROLE=NAME", action="append", default=[], type=_pair,
@@ -93,6 +97,10 @@ def add_command(commands: Any) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     defaults = AnalysisOptions()
     group = parser.add_argument_group("analysis and alerts")
+    group.add_argument(
+        "--calibrate-predictions", action="store_true",
+        help="scale predictions by the temperature that fits the votes best, before all else",
+    )  # fmt: skip
     group.add_argument(
         "--method", default=defaults.method,
         choices=("auto", "crowdlab", "dawid_skene", "one_coin", "wawa", "majority"),
@@ -145,6 +153,8 @@ def _say(*words: object) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     try:
+        if args.mask_predictions and not args.masks:
+            raise InputError("mask_predictions: needs masks", field="mask_predictions")
         if args.masks and not args.input and not args.campaign:
             return _masks_alone(args)
         quality = _merge(args) if args.input[:1] == ["merge"] else _analyze(args)
@@ -182,6 +192,7 @@ def _analyze(args: argparse.Namespace) -> Quality:
         args.predictions,
         args.gold,
         _masks(args.masks),
+        args.mask_predictions,
         skip_bad_rows=args.skip_bad_rows,
         options=options,
     )
@@ -209,7 +220,8 @@ def _save_state(args: argparse.Namespace, votes: VoteTable) -> None:
 
 
 def _merge(args: argparse.Namespace) -> Summary:
-    for name in ("worklist", "consensus", "state", "predictions", "gold", "masks", "campaign"):
+    for name in ("worklist", "consensus", "state", "predictions", "gold", "masks", "campaign",
+                 "mask_predictions"):  # fmt: skip
         if getattr(args, name):
             raise InputError(f"{name}: needs votes, not states", field=name)
     state = merge_states([State.load(path) for path in args.input[1:]])
@@ -244,10 +256,8 @@ def _read(args: argparse.Namespace) -> VoteTable:
 def _on_server(
     args: argparse.Namespace, votes: VoteTable | None, options: AnalysisOptions
 ) -> Quality:
-    if args.masks or (votes is None and (args.predictions or args.gold)):
-        raise InputError(
-            "campaign: masks, and inputs without votes, are for files", field="campaign"
-        )
+    if votes is None and (args.predictions or args.gold):
+        raise InputError("campaign: predictions and gold come with votes", field="campaign")
     campaigns = Campaigns(args.address)
     if votes is not None:
         prepared = prepare(votes, args.predictions, args.gold)
@@ -265,7 +275,10 @@ def _on_server(
         if fed.errors:
             row, reason = fed.errors[0]
             raise InputError(f"{len(fed.errors):,} votes were refused, the first: {row}: {reason}")
-    return campaigns.analyze(args.campaign, all_items=True, options=options)
+    quality = campaigns.analyze(args.campaign, all_items=True, options=options)
+    if args.masks:
+        quality.analysis["pixels"] = _compare_masks(args).pixels
+    return quality
 
 
 def _masks(paths: Sequence[str]) -> Any:
@@ -276,11 +289,26 @@ def _masks(paths: Sequence[str]) -> Any:
     return paths[0] if len(paths) == 1 else list(paths)
 
 
+def _compare_masks(args: argparse.Namespace) -> PixelQuality:
+    found = analyze_masks(
+        _masks(args.masks),
+        args.mask_predictions,
+        skip_bad_rows=args.skip_bad_rows,
+        threads=args.threads,
+    )
+    if left_out := found.provenance["bad_row_count"]:
+        _say(f"{left_out:,} masks were left out, the first: {found.provenance['bad_rows'][0]}")
+    return found
+
+
 def _masks_alone(args: argparse.Namespace) -> int:
-    given = ("predictions", "gold", "worklist", "consensus", "fail_under")
+    given = ("predictions", "gold", "worklist", "fail_under")
     if extra := [name for name in given if getattr(args, name)]:
         raise InputError(f"{extra[0]}: needs votes", field=extra[0])
-    found = analyze_masks(_masks(args.masks), skip_bad_rows=args.skip_bad_rows)
+    found = _compare_masks(args)
+    if args.consensus:
+        found.write_consensus(args.consensus)
+        _say("wrote", args.consensus)
     if args.report:
         found.report(args.report, title=args.title)
     if args.json:
@@ -294,6 +322,8 @@ def _masks_alone(args: argparse.Namespace) -> int:
     for reader in pixels["reader"]:
         if reader["dice"] is not None:
             print(f"reader  {reader['name']}  dice {reader['dice']['value']:.4f}")
+    if (model := pixels["model"]) is not None:
+        print(f"model  dice {model['dice']['value']:.4f}  pixels that look wrong {model['issues']}")
     return OK
 
 

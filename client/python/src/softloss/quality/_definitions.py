@@ -304,6 +304,18 @@ DEFINITIONS: dict[str, Definition] = {
         "",
         "lower",
     ),
+    "mask_score": Definition(
+        "Mask score",
+        "How well the model bears out the labels of an image's pixels (each pixel's majority): "
+        "near the lowest of its probabilities of them, yet moved by all that are low.",
+        "Σ s·e^((1−s)/T) / Σ e^((1−s)/T), s = P(label) of a pixel, T = 0.1",
+        "higher",
+    ),
+    "mask_issues": Definition(
+        "Pixel label issues",
+        "Pixels whose majority label the model contradicts more surely than it is sure of that "
+        "other class on average (confident learning over the pixels of all images).",
+    ),
     "area": Definition(
         "Area",
         "The mean share of an image that the reader marks.",

@@ -64,19 +64,79 @@ def read_masks(source: Any, *, skip_bad_rows: bool = False) -> MaskTable:
         if path.is_file() and path.read_bytes().lstrip()[:1] == b"[":
             return _read_brush(path, skip_bad_rows)
         return _read_coco([path], skip_bad_rows)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file", field="masks")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"masks": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # zipfile's, zlib's and NumPy's own
-        raise InputError(f"{path.name}: is no npy or npz file: {error}", field="masks") from None
-    if "masks" not in arrays:
-        raise InputError(f"{path.name}: has no array 'masks'; it has {sorted(arrays)}")
+    name, arrays = _load_arrays(path, "masks")
     masks = arrays["masks"]
     if masks.ndim == 3:
-        masks = _unpack(path.name, masks, arrays.get("shape"))
-    return _from_array(masks, arrays.get("images"), arrays.get("readers"), path.name)
+        masks = _unpack(name, masks, arrays.get("shape"))
+    return _from_array(masks, arrays.get("images"), arrays.get("readers"), name)
+
+
+def read_model_masks(source: Any, table: MaskTable) -> list[npt.NDArray[np.float32]]:
+    """Read a model's masks of the images of a table: float32 [pixels] an image, in its order.
+
+    Args:
+        source: an array [images, H, W] of floats from 0 to 1, of bool, or of uint8 (255ths), in the
+            order of the table's images; a dictionary of image to [H, W]; a path to such an .npy, or
+            to an .npz with ``predictions`` and, for another order, ``images`` (names).
+        table: the readers' masks. Every image must have one.
+    """
+    name, names = "predictions", None
+    if isinstance(source, Mapping):
+        names, masks = [str(key) for key in source], [np.asarray(mask) for mask in source.values()]
+    else:
+        if isinstance(source, (str, os.PathLike)):
+            name, arrays = _load_arrays(pathlib.Path(source), "predictions")
+            given = arrays.get("images")
+            names = None if given is None else [str(x) for x in given]
+            source = arrays["predictions"]
+        array = np.asarray(source)
+        if array.ndim != 3:
+            raise InputError(f"{name}: must be [images, H, W]; has {array.ndim} dimensions")
+        masks = list(array)
+    if names is None:
+        if len(masks) != len(table.images):
+            raise InputError(
+                f"{name}: must have {len(table.images)} images, as the masks; has {len(masks)}",
+                field="predictions",
+            )
+        names = table.images
+    by_name = dict(zip(names, masks, strict=True))
+    out = []
+    for image, drawn in zip(table.images, table.masks, strict=True):
+        if image not in by_name:
+            raise InputError(f"{name}: has no image {image!r}", field="predictions")
+        out.append(_probabilities(f"{name}, image {image!r}", by_name[image], drawn.shape[1:]))
+    return out
+
+
+def _probabilities(
+    name: str, mask: npt.NDArray[Any], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    if mask.shape != shape:
+        raise InputError(f"{name}: must be {shape}, as its masks; is {mask.shape}")
+    if mask.dtype == np.uint8:
+        return (mask / np.float32(255)).astype(np.float32).reshape(-1)
+    if mask.dtype != bool and not np.issubdtype(mask.dtype, np.floating):
+        raise InputError(f"{name}: must be of floats, bool or uint8; is {mask.dtype}")
+    values = np.ascontiguousarray(mask, np.float32).reshape(-1)
+    wrong = ~((values >= 0) & (values <= 1))
+    if wrong.any():
+        raise InputError(f"{name}: must be from 0 to 1; has {values[wrong][0]}")
+    return values
+
+
+def _load_arrays(path: pathlib.Path, key: str) -> tuple[str, dict[str, npt.NDArray[Any]]]:
+    """Return the file's name and its arrays, of which one is called `key`."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file", field=key)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        arrays = {key: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # zipfile's, zlib's and NumPy's own
+        raise InputError(f"{path.name}: is no npy or npz file: {error}", field=key) from None
+    if key not in arrays:
+        raise InputError(f"{path.name}: has no array {key!r}; it has {sorted(arrays)}")
+    return path.name, arrays
 
 
 def _unpack(name: str, packed: npt.NDArray[Any], shape: npt.NDArray[Any] | None) -> Bytes:

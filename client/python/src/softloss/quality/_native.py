@@ -26,6 +26,8 @@ class AnalysisOptions:
         bootstrap_replicates: for the intervals of figures that are no shares; 0 for none.
         worklist_items: how many items the worklist has at most.
         drift_windows: how many windows of time an annotator has at most.
+        calibrate_predictions: scale predictions by the temperature that fits the votes best, before
+            all else: a model that is surer than the people is made as unsure as they are.
         min_agreement: an annotator whose interval of agreement with gold (or, without, with the
             others' consensus) lies wholly under it raises an alert.
         min_votes: annotators with fewer votes raise no alert.
@@ -40,6 +42,7 @@ class AnalysisOptions:
     bootstrap_replicates: int = 200
     worklist_items: int = 1000
     drift_windows: int = 10
+    calibrate_predictions: bool = False
     min_agreement: float = 0.5
     min_votes: float = 20
     spammer_score: float = 0.05
@@ -65,20 +68,25 @@ def analyze(
     chosen = dataclasses.asdict(options)
     chosen["class_values"] = [float(value) for value in options.class_values]
     return _softloss.quality_analyze(
-        num_items=len(votes.items),
-        num_annotators=len(votes.annotators),
-        num_classes=len(votes.classes),
-        item=np.ascontiguousarray(votes.item, np.int64),
-        annotator=np.ascontiguousarray(votes.annotator, np.int32),
-        label=None if votes.label is None else np.ascontiguousarray(votes.label, np.int32),
-        probabilities=_rows(votes.probabilities),
-        weight=_rows(votes.weight),
-        time=_rows(votes.time),
-        predictions=_rows(predictions),
-        gold=_rows(gold),
-        **chosen,
+        native_votes(votes), predictions=rows(predictions), gold=rows(gold), **chosen
     )
 
 
-def _rows(array: Floats | None) -> Floats | None:
+def native_votes(table: VoteTable) -> _softloss.QualityVotes:
+    """Return the votes as the compiled functions take them."""
+    return _softloss.QualityVotes(
+        num_items=len(table.items),
+        num_annotators=len(table.annotators),
+        num_classes=len(table.classes),
+        item=np.ascontiguousarray(table.item, np.int64),
+        annotator=np.ascontiguousarray(table.annotator, np.int32),
+        label=None if table.label is None else np.ascontiguousarray(table.label, np.int32),
+        probabilities=rows(table.probabilities),
+        weight=rows(table.weight),
+        time=rows(table.time),
+    )
+
+
+def rows(array: Floats | None) -> Floats | None:
+    """Return an array of floats as the compiled functions take it."""
     return None if array is None else np.ascontiguousarray(array, np.float64)

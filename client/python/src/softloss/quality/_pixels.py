@@ -1,18 +1,20 @@
-"""How well readers' masks agree: soft Dice and IoU, soft alpha, and where they differ."""
+"""How well readers' masks agree, with each other and with a model: overlap, alpha, maps."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import _softloss
 from .._softloss import __version__
-from ._masks import Bytes, MaskTable, read_masks
-from ._outputs import write_json, write_text
+from ._masks import Bytes, MaskTable, read_masks, read_model_masks
+from ._outputs import replace_file, write_json, write_safetensors, write_text
 from ._report import render
 from ._votes import Floats, InputError
 
@@ -27,10 +29,14 @@ class PixelQuality:
     Attributes:
         pixels: the schema's ``pixels``: plain lists and numbers.
         provenance: which masks were left out.
+        table: the masks.
+        mean: float32 [H, W] an image: the readers' mean, a soft label of every pixel.
     """
 
     pixels: dict[str, Any]
     provenance: dict[str, Any]
+    table: MaskTable
+    mean: list[npt.NDArray[np.float32]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return an analysis of masks alone: the schema with ``pixels``, and without votes."""
@@ -49,76 +55,41 @@ class PixelQuality:
         """Write the report: one HTML file."""
         write_text(path, render(self.to_dict(), title=title))
 
+    def em(self) -> list[npt.NDArray[np.float32]]:
+        """Return float32 [H, W] an image: posteriors by EM over the readers' accuracies.
 
-@dataclasses.dataclass
-class _AlphaSums:
-    """Sums for alpha of values of any number of readers a pixel (interval distance, so soft)."""
+        Raises:
+            SoftlossError: the masks are soft, or more than 64 readers drew one.
+        """
+        if self.table.soft:
+            raise InputError("masks: EM takes masks of 0 and 1; these are soft", field="masks")
+        out = []
+        for masks in self.table.masks:
+            by_pixel = np.ascontiguousarray(masks.reshape(len(masks), -1).T)
+            posterior = _softloss.quality_segmentation_em(by_pixel)["posterior"]
+            out.append(posterior.astype(np.float32).reshape(masks.shape[1:]))
+        return out
 
-    values: int = 0
-    total: int = 0
-    squares: int = 0
-    observed: float = 0.0  # Σ over pixels of the squared differences of ordered pairs / (m - 1)
+    def write_consensus(self, path: str | os.PathLike[str]) -> None:
+        """Write the consensus as .safetensors: soft labels [H, W] that sigmoid losses take.
 
-    def add(self, image: _Image) -> None:
-        m = len(image.area)
-        if m < 2:
-            return
-        self.values += m * image.pixels
-        self.total += int(image.area.sum())
-        self.squares += image.squares
-        self.observed += 2 * (m * image.squares - image.joint) / (m - 1)
-
-    def alpha(self) -> float | None:
-        n = self.values
-        expected = 2 * (n * self.squares - self.total**2)
-        if n < 2 or expected == 0:
-            return None
-        return 1 - (self.observed / n) / (expected / (n * (n - 1)))
-
-
-class _Image:
-    """The sums over an image's pixels that all its figures are made of; integers, so exact.
-
-    Attributes:
-        pixels: how many.
-        area: [m] Σ a.
-        squares: Σ a², of all readers.
-        joint: Σ (Σ of the readers)².
-        common: [m, m] Σ min(a, b), the intersections.
-        with_others: [m] Σ min((m - 1) a, Σ of the others): with the others' mean, m - 1 times.
-    """
-
-    def __init__(self, flat: Bytes, soft: bool) -> None:
-        m, self.pixels = flat.shape
-        if soft:
-            wide = flat.astype(np.int64)
-            sums = wide.sum(0)
-            self.area = wide.sum(1)
-            self.squares = int((wide * wide).sum())
-            self.joint = int((sums * sums).sum())
-            self.common = np.array([np.minimum(row, flat).sum(1, dtype=np.int64) for row in flat])
-            self.with_others = np.minimum((m - 1) * wide, sums - wide).sum(1)
-            return
-        # Of zeros and ones the least is the product, and all is in the matrix of products; sums of
-        # ones are exact in float32 up to 2^24.
-        ones: Any = flat.astype(np.float32 if self.pixels < 1 << 24 else np.float64)
-        self.common = (ones @ ones.T).astype(np.int64)
-        self.area = self.common.diagonal()
-        self.squares = int(self.area.sum())
-        self.joint = int(self.common.sum())
-        self.with_others = self.common.sum(1) - self.area
-
-
-def overlap(area: float, other: float, common: float) -> tuple[float, float]:
-    """Soft Dice and IoU of two masks of these areas; 1 where both are empty.
-
-    The intersection Σ min(a, b) is (Σa + Σb - Σ|a - b|) / 2, so that a mask agrees with itself by 1
-    however soft it is.
-    """
-    both = area + other
-    if both == 0:
-        return 1.0, 1.0
-    return 2 * common / both, common / (both - common)
+        ``mean/IMAGE`` is the readers' mean; of masks of 0 and 1 ``em/IMAGE`` is EM's posterior.
+        """
+        if pathlib.Path(path).suffix.lower() != ".safetensors":
+            raise InputError(
+                f"consensus: of masks must end in .safetensors; was {str(path)!r}",
+                field="consensus",
+            )
+        kinds = {"mean": self.mean}
+        if not self.table.soft:
+            kinds["em"] = self.em()
+        tensors: dict[str, npt.NDArray[Any]] = {
+            f"{kind}/{name}": image
+            for kind, images in kinds.items()
+            for name, image in zip(self.table.images, images, strict=True)
+        }
+        metadata = {"schema": "softloss.mask_consensus/1"}
+        replace_file(path, lambda file: write_safetensors(file, tensors, metadata))
 
 
 def _figure(values: list[float]) -> dict[str, Any] | None:
@@ -133,59 +104,49 @@ def _figure(values: list[float]) -> dict[str, Any] | None:
     return {"value": mean, "low": low, "high": high, "n": len(values)}
 
 
-def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -> PixelQuality:
-    """Compare readers' masks.
+def analyze_masks(
+    source: Any,
+    predictions: Any = None,
+    *,
+    maps: int = 12,
+    skip_bad_rows: bool = False,
+    threads: int = 0,
+) -> PixelQuality:
+    """Compare readers' masks, and a model's with them.
 
     Args:
         source: what `read_masks` takes.
+        predictions: a model's probabilities of the pixels; what `read_model_masks` takes.
         maps: how many of the most contested images to keep maps of.
         skip_bad_rows: leave malformed masks out instead of raising.
+        threads: how many threads share the work; 0 for one a core. They change no bit.
     """
     table = read_masks(source, skip_bad_rows=skip_bad_rows)
     if max(len(readers) for readers in table.drawn) < 2:
         raise InputError("masks: no image was drawn by two readers", field="masks")
-    readers = len(table.readers)
+    model = None if predictions is None else read_model_masks(predictions, table)
     scale = 255 if table.soft else 1
-    overall = _AlphaSums()
-    pair_dice: Floats = np.zeros((readers, readers))
-    pair_iou: Floats = np.zeros((readers, readers))
-    pair_images = np.zeros((readers, readers), np.int64)
-    against: list[dict[str, list[float]]] = [
-        {"dice": [], "iou": [], "area": []} for _ in range(readers)
-    ]
-    columns: dict[str, list[Any]] = {
-        key: [] for key in ("name", "readers", "pixels", "alpha", "dice", "iou", "contested")
+    flat = [np.ascontiguousarray(masks.reshape(len(masks), -1)) for masks in table.masks]
+    found = _softloss.quality_compare_masks(flat, scale=scale, threads=threads)
+    readers = _Readers(table, found)
+    contested, touched = found["image.contested"].tolist(), found["image.touched"].tolist()
+    columns: dict[str, Any] = {
+        "name": list(table.images),
+        "readers": [len(drawn) for drawn in table.drawn],
+        "pixels": [masks.shape[1] for masks in flat],
+        "alpha": [_number(alpha) for alpha in found["image.alpha"]],
+        "dice": readers.image_dice,
+        "iou": readers.image_iou,
+        "contested": [
+            c / t if t and len(drawn) > 1 else None
+            for c, t, drawn in zip(contested, touched, table.drawn, strict=True)
+        ],
     }
-    for name, masks, drawn in zip(table.images, table.masks, table.drawn, strict=True):
-        flat = masks.reshape(len(masks), -1)
-        image = _Image(flat, table.soft)
-        overall.add(image)
-        own = _AlphaSums()
-        own.add(image)
-        area, others = image.area.tolist(), (image.area.sum() - image.area).tolist()
-        dices, ious = [], []
-        for i, a in enumerate(drawn):
-            against[a]["area"].append(area[i] / (image.pixels * scale))
-            if len(drawn) > 1:
-                mine = (len(drawn) - 1) * area[i]
-                dice, iou = overlap(mine, others[i], int(image.with_others[i]))
-                against[a]["dice"].append(dice)
-                against[a]["iou"].append(iou)
-            for j in range(i):
-                b = drawn[j]
-                dice, iou = overlap(area[i], area[j], int(image.common[i, j]))
-                dices.append(dice)
-                ious.append(iou)
-                for x, y in ((a, b), (b, a)):
-                    pair_dice[x, y] += dice
-                    pair_iou[x, y] += iou
-                    pair_images[x, y] += 1
-        touched = int((flat.max(0) > 0).sum())
-        differs = int((flat.max(0) != flat.min(0)).sum())
-        row = (name, len(drawn), int(flat.shape[1]), own.alpha(), _mean(dices), _mean(ious))
-        contested = differs / touched if touched and len(drawn) > 1 else None
-        for key, value in zip(columns, (*row, contested), strict=True):
-            columns[key].append(value)
+    consensus = [_softloss.quality_mask_consensus(masks, scale=scale) for masks in flat]
+    issues = None
+    against = None
+    if model is not None:
+        issues, against = _compare_model(model, consensus, columns, threads)
     worst = sorted(
         (i for i, share in enumerate(columns["contested"]) if share is not None),
         key=lambda i: (-columns["contested"][i], table.images[i]),
@@ -196,31 +157,102 @@ def analyze_masks(source: Any, *, maps: int = 12, skip_bad_rows: bool = False) -
         pixels={
             "images": len(table.images),
             "readers": table.readers,
-            "pixels": sum(int(mask[0].size) for mask in table.masks),
-            "alpha_soft": overall.alpha(),
-            "reader": [
-                {
-                    "name": reader,
-                    "images": len(found["area"]),
-                    "dice": _figure(found["dice"]),
-                    "iou": _figure(found["iou"]),
-                    "area": _mean(found["area"]),
-                }
-                for reader, found in zip(table.readers, against, strict=True)
-            ],
-            "pair": {
-                "dice": _ratio(pair_dice, pair_images),
-                "iou": _ratio(pair_iou, pair_images),
-                "images": pair_images.tolist(),
-            },
+            "pixels": sum(columns["pixels"]),
+            "alpha_soft": _number(found["alpha"]),
+            "reader": readers.rows(),
+            "pair": readers.pairs(),
+            "model": against,
             "image": columns,
-            "map": [_map(table, columns, i, scale) for i in worst],
+            "map": [_map(table, columns, i, consensus[i]["mean"], scale, issues) for i in worst],
         },
+        table=table,
+        mean=[
+            found["mean"].reshape(masks.shape[1:])
+            for found, masks in zip(consensus, table.masks, strict=True)
+        ],
     )
 
 
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None
+class _Readers:
+    """The figures of readers and their pairs, of which each image has those who drew it."""
+
+    def __init__(self, table: MaskTable, found: dict[str, npt.NDArray[Any]]) -> None:
+        count = len(table.readers)
+        self._names = table.readers
+        self._own: list[dict[str, list[float]]] = [
+            {"dice": [], "iou": [], "area": []} for _ in range(count)
+        ]
+        self._sum = {key: np.zeros((count, count)) for key in ("dice", "iou")}
+        self._images = np.zeros((count, count), np.int64)
+        self.image_dice: list[float | None] = []
+        self.image_iou: list[float | None] = []
+        reader = pair = 0
+        for drawn in table.drawn:
+            m = len(drawn)
+            for r, who in enumerate(drawn, reader):
+                self._own[who]["area"].append(float(found["reader.area"][r]))
+                if m > 1:
+                    for key in ("dice", "iou"):
+                        self._own[who][key].append(float(found[f"reader.{key}"][r]))
+            apart = ~np.eye(m, dtype=bool)
+            among = np.ix_(drawn, drawn)
+            for key, means in (("dice", self.image_dice), ("iou", self.image_iou)):
+                of_pairs = found[f"pair.{key}"][pair : pair + m * m].reshape(m, m)
+                self._sum[key][among] += np.where(apart, of_pairs, 0)
+                means.append(float(of_pairs[apart].mean()) if m > 1 else None)
+            self._images[among] += apart
+            reader += m
+            pair += m * m
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "images": len(own["area"]),
+                "dice": _figure(own["dice"]),
+                "iou": _figure(own["iou"]),
+                "area": float(np.mean(own["area"])) if own["area"] else None,
+            }
+            for name, own in zip(self._names, self._own, strict=True)
+        ]
+
+    def pairs(self) -> dict[str, Any]:
+        return {
+            **{key: _ratio(sums, self._images) for key, sums in self._sum.items()},
+            "images": self._images.tolist(),
+        }
+
+
+def _compare_model(
+    model: list[npt.NDArray[np.float32]],
+    consensus: list[dict[str, npt.NDArray[Any]]],
+    columns: dict[str, Any],
+    threads: int,
+) -> tuple[list[Bytes], dict[str, Any]]:
+    """Return the pixels that look wrong, an array an image, and the figures of all images."""
+    begin = np.concatenate([[0], np.cumsum(columns["pixels"])]).astype(np.int64)
+    found = _softloss.quality_mask_issues(
+        begin=begin,
+        label=np.concatenate([image["majority"] for image in consensus]),
+        mean=np.concatenate([image["mean"] for image in consensus]),
+        model=np.concatenate(model),
+        threads=threads,
+    )
+    columns["model_dice"] = found["dice"].tolist()
+    columns["model_iou"] = found["iou"].tolist()
+    columns["model_score"] = found["score"].tolist()
+    columns["model_issues"] = found["issues"].tolist()
+    figures = {
+        "dice": _figure(columns["model_dice"]),
+        "iou": _figure(columns["model_iou"]),
+        "score": _figure(columns["model_score"]),
+        "issues": sum(columns["model_issues"]),
+    }
+    return np.split(found["issue"], begin[1:-1]), figures
+
+
+def _number(value: Any) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 def _ratio(sums: Floats, counts: npt.NDArray[np.int64]) -> list[list[float | None]]:
@@ -230,22 +262,38 @@ def _ratio(sums: Floats, counts: npt.NDArray[np.int64]) -> list[list[float | Non
     ]
 
 
-def _map(table: MaskTable, columns: dict[str, list[Any]], image: int, scale: int) -> dict[str, Any]:
-    """The readers' mean as bytes (255 is all of them), small enough to show."""
+def _map(
+    table: MaskTable,
+    columns: dict[str, Any],
+    image: int,
+    mean: npt.NDArray[np.float32],
+    scale: int,
+    issues: list[Bytes] | None,
+) -> dict[str, Any]:
+    """Maps of an image as bytes, small enough to show."""
     masks: Bytes = table.masks[image]
-    mean = masks.mean(0, dtype=np.float64) / scale
-    step = -(-max(mean.shape) // MAP_SIDE)
-    height, width = (-(-side // step) for side in mean.shape)
-    padded = np.full((height * step, width * step), np.nan)
-    padded[: mean.shape[0], : mean.shape[1]] = mean
-    small = np.nanmean(padded.reshape(height, step, width, step), axis=(1, 3))
+    shape = masks.shape[1:]
+    step = -(-max(shape) // MAP_SIDE)
+    flat = np.ascontiguousarray(masks.reshape(len(masks), -1))
+    differs = _softloss.quality_disagreement_map(flat, scale=scale)
     return {
         "image": table.images[image],
         "readers": len(masks),
-        "height": height,
-        "width": width,
+        "height": -(-shape[0] // step),
+        "width": -(-shape[1] // step),
         "step": step,
         "dice": columns["dice"][image],
         "contested": columns["contested"][image],
-        "mean": base64.b64encode(np.round(small * 255).astype(np.uint8).tobytes()).decode(),
+        "mean": _shrunk(mean.reshape(shape), step),
+        "differs": _shrunk(differs.reshape(shape), step),
+        "issues": None if issues is None else _shrunk(issues[image].reshape(shape), step),
     }
+
+
+def _shrunk(values: npt.NDArray[Any], step: int) -> str:
+    """Means of squares of step x step pixels, in 255ths, as base64."""
+    height, width = (-(-side // step) for side in values.shape)
+    padded = np.full((height * step, width * step), np.nan)
+    padded[: values.shape[0], : values.shape[1]] = values
+    small = np.nanmean(padded.reshape(height, step, width, step), axis=(1, 3))
+    return base64.b64encode(np.round(small * 255).astype(np.uint8).tobytes()).decode()

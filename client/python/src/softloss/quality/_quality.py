@@ -141,6 +141,7 @@ def analyze(
     predictions: Any = None,
     gold: Any = None,
     masks: Any = None,
+    mask_predictions: Any = None,
     *,
     columns: Columns | None = None,
     classes: Sequence[str] | None = None,
@@ -155,6 +156,7 @@ def analyze(
             called i; an .npy or .npz; a table with an item column; a dictionary of item to row.
         gold: answers known to be right: a table of items and labels, or a dictionary.
         masks: readers' masks to compare as well: what `read_masks` takes.
+        mask_predictions: a model's masks to compare them with: what `read_model_masks` takes.
         columns: the votes' columns by role, where guessing does not do.
         classes: the classes' names in order.
         skip_bad_rows: leave malformed rows out and say so, instead of raising.
@@ -176,7 +178,7 @@ def analyze(
     analysis["options"] = dataclasses.asdict(chosen)
     if masks is not None:
         drawn = read_masks(masks, skip_bad_rows=skip_bad_rows)
-        analysis["pixels"] = analyze_masks(drawn).pixels
+        analysis["pixels"] = analyze_masks(drawn, mask_predictions, threads=chosen.threads).pixels
         if drawn.bad_rows:
             notes.append(f"{len(drawn.bad_rows):,} masks were left out")
     analysis["provenance"] = _provenance(table, notes)

@@ -35,7 +35,26 @@ CONFUSION_PAIRS = 50
 #: Figures of annotators with an interval, and those that need a model.
 FIGURES = ("quality", "agreement_consensus", "agreement_peers", "agreement_gold")
 MODEL_FIGURES = ("agreement_model", "cross_entropy", "kl", "js", "brier", "tv")
-MODEL_COLUMNS = ("model_cross_entropy", "self_confidence", "normalized_margin", "active_lab")
+MODEL_COLUMNS = (
+    "model_cross_entropy",
+    "self_confidence",
+    "normalized_margin",
+    "confidence_weighted_entropy",
+    "adjusted_self_confidence",
+    "adjusted_normalized_margin",
+    "in_distribution",
+    "active_lab",
+)
+ITEM_COLUMNS = (
+    "confidence",
+    "label_quality",
+    "entropy",
+    "mean_entropy",
+    "js",
+    "agreement",
+    "consistency",
+    "uncertainty",
+)
 
 
 def _value(number: Any) -> float | None:
@@ -68,6 +87,7 @@ def _annotators(columns: Columns, names: Sequence[str]) -> list[dict[str, Any]]:
             row[figure] = _figure(columns[f"annotator.{figure}"][r])
         row["accuracy"] = _value(columns["annotator.accuracy"][r])
         row["spammer_score"] = _value(columns["annotator.spammer"][r])
+        row["uncertainty"] = _value(columns["annotator.uncertainty"][r])
         row["class_share"] = _values(columns["annotator.class_share"][r])
         row["confusion"] = None if confusion is None else _values(confusion[r])
         out.append(row)
@@ -138,6 +158,7 @@ def _calibration(columns: Columns) -> dict[str, Any] | None:
         "model": {
             "ece_equal_width": _value(columns["reliability.ece_equal_width"][0]),
             "ece_equal_mass": _value(columns["reliability.ece_equal_mass"][0]),
+            "temperature": _value(columns["reliability.temperature"][0]),
             "bins": bins,
         }
     }
@@ -150,7 +171,7 @@ def _items(columns: Columns, names: Sequence[str], model: bool) -> dict[str, Any
         "consensus": [None if c < 0 else c for c in columns["item.consensus"].tolist()],
         "majority": [None if c < 0 else c for c in columns["item.majority"].tolist()],
     }
-    for column in ("confidence", "label_quality", "entropy", "mean_entropy", "js", "agreement"):
+    for column in ITEM_COLUMNS:
         out[column] = _values(columns[f"item.{column}"])
     for column in MODEL_COLUMNS:
         out[column] = _values(columns[f"item.{column}"]) if model else None

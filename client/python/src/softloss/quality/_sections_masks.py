@@ -40,6 +40,12 @@ def pixels(analysis: Mapping[str, Any]) -> Section:
         f"{count(found['pixels'])} pixels; {term('alpha_soft')} of the pixels "
         f"<strong>{number(found['alpha_soft'], 4)}</strong>."
     )
+    if (model := found["model"]) is not None:
+        sentence += (
+            f" The model's {term('dice')} with the readers' mean is "
+            f"<strong>{percent(model['dice']['value'])}</strong>; "
+            f"{count(model['issues'])} pixels are {term('mask_issues', 'label issues')}."
+        )
     readers = table(
         [
             head("Reader"),
@@ -91,18 +97,26 @@ def _dice_matrix(found: Mapping[str, Any]) -> str:
     return f"<div>{intro}{grid}</div>"
 
 
+_MAPS = (
+    ("mean", "mean of the readers"),
+    ("differs", "where readers differ"),
+    ("issues", "pixels whose label looks wrong to the model"),
+)
+
+
 def _maps(found: Mapping[str, Any]) -> str:
     figures = []
     for row in found["map"]:
         shape = (row["height"], row["width"])
-        mean = np.frombuffer(base64.b64decode(row["mean"]), np.uint8).reshape(shape)
-        share = mean / 255.0
-        differs = np.round(4 * share * (1 - share) * 255).astype(np.uint8)
         name = esc(shorten(row["image"], 40))
+        shown = []
+        for key, what in _MAPS:
+            if row[key] is not None:
+                pixel = np.frombuffer(base64.b64decode(row[key]), np.uint8).reshape(shape)
+                shown.append(f'<img alt="{name}: {what}" src="{heat_image(pixel)}">')
         figures.append(
-            f'<figure><h4 title="{esc(row["image"])}">{name}</h4><div class="pair">'
-            f'<img alt="{name}: mean of the readers" src="{heat_image(mean)}">'
-            f'<img alt="{name}: where readers differ" src="{heat_image(differs)}"></div>'
+            f'<figure><h4 title="{esc(row["image"])}">{name}</h4>'
+            f'<div class="pair">{"".join(shown)}</div>'
             f"<figcaption>{count(row['readers'])} readers, Dice {number(row['dice'])}, "
             f"{percent(row['contested'])} {term('contested', 'contested')}</figcaption></figure>"
         )
@@ -110,9 +124,12 @@ def _maps(found: Mapping[str, Any]) -> str:
         return ""
     scale = heat_image(np.arange(256, dtype=np.uint8)[None, ::4])
     intro = (
-        "The most contested images: left the readers' mean mask, right where they differ "
-        "(dark: nobody, or no difference; bright: everybody, or evenly split)."
+        "The most contested images: first the readers' mean mask, then where they differ "
+        "(dark: nobody, or no difference; bright: everybody, or evenly split)"
     )
+    if found["model"] is not None:
+        intro += ", then the pixels whose label looks wrong to the model"
+    intro += "."
     return (
         f"<h3>Where readers differ</h3>{note(intro)}"
         f'<p class="legend">0 % <img alt="colour scale" src="{scale}" width="120" height="10"> '
@@ -121,16 +138,26 @@ def _maps(found: Mapping[str, Any]) -> str:
     )
 
 
+_OF_MODEL = (
+    ("model_dice", ("dice", "Dice with the model"), number),
+    ("model_score", ("mask_score", "Model's score"), number),
+    ("model_issues", ("mask_issues", "Label issues"), count),
+)
+
+
 def _images(found: Mapping[str, Any]) -> str:
     image = found["image"]
     contested = column(image["contested"])
     order = np.argsort(np.where(np.isfinite(contested), -contested, np.inf), kind="stable")
+    of_model = _OF_MODEL if found["model"] is not None else ()
     rows = [
         f"<tr>{name_cell(image['name'][i], 'th')}{cell(count(image['readers'][i]))}"
         f"{cell(percent(image['contested'][i]), image['contested'][i])}"
         f"{cell(number(image['dice'][i]), image['dice'][i])}"
         f"{cell(number(image['iou'][i]), image['iou'][i])}"
-        f"{cell(number(image['alpha'][i]), image['alpha'][i])}</tr>"
+        f"{cell(number(image['alpha'][i]), image['alpha'][i])}"
+        + "".join(cell(write(image[key][i]), image[key][i]) for key, _, write in of_model)
+        + "</tr>"
         for i in order[:MOST_IMAGES].tolist()
     ]
     more = ""
@@ -143,6 +170,7 @@ def _images(found: Mapping[str, Any]) -> str:
         head(term("dice", "Dice"), "n"),
         head(term("iou", "IoU"), "n"),
         head(term("alpha_soft", "\N{GREEK SMALL LETTER ALPHA}"), "n"),
+        *(head(term(key, title), "n") for (_, (key, title), _) in of_model),
     ]
     return f"<h3>Images</h3>{note('Means over pairs of readers.' + more)}" + table(
         heads, rows, label="Images", table_id="images", sortable=True

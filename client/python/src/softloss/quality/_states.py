@@ -8,11 +8,9 @@ import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import _softloss
 from ._limits import fails_under
-from ._native import AnalysisOptions
+from ._native import AnalysisOptions, native_votes, rows
 from ._outputs import plain, replace_file, write_json, write_text
 from ._quality import prepare
 from ._reader import Columns, read_votes
@@ -134,17 +132,13 @@ def summarize(
     table = prepared.votes
     return State(
         _softloss.quality_summarize(
+            native_votes(table),
             shard=shard,
             items=table.items,
             annotators=table.annotators,
             classes=table.classes,
-            item=np.ascontiguousarray(table.item),
-            annotator=np.ascontiguousarray(table.annotator),
-            label=table.label,
-            probabilities=table.probabilities,
-            weight=table.weight,
-            predictions=prepared.predictions,
-            gold=prepared.gold,
+            predictions=rows(prepared.predictions),
+            gold=rows(prepared.gold),
             bootstrap_replicates=bootstrap_replicates,
         )
     )
