@@ -31,7 +31,7 @@ class Consensus:
         posterior: float64 [items, K], each row a distribution: soft labels.
         skill: float64 [annotators], the method's own figure; NaN for one without votes.
         prior: float64 [K] of the classes, where the method has one.
-        confusion: float64 [annotators, K, K] of Dawid-Skene: rows are the votes on items of a class.
+        confusion: float64 [annotators, K, K] of Dawid-Skene: P(vote | true class) in rows.
         log_likelihood: of each iteration of EM; it never falls.
         converged: whether EM ended before its iterations ran out.
     """
