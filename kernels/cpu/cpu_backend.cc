@@ -9,6 +9,7 @@
 #include "kernels/backends.h"
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/scorer.h"
+#include "kernels/cpu/stream.h"
 #include "kernels/cpu/target.h"
 #include "kernels/row_semantics.h"
 
@@ -30,6 +31,9 @@ namespace {
 
 // Elements that are worth handing to another thread.
 constexpr std::int64_t kTaskElements = 1 << 17;
+// Gradients of so many bytes would push all else out of the caches and not be there when they are
+// read.
+constexpr std::int64_t kStreamedBytes = 32 << 20;
 
 // Some leaves of a segment.
 struct Task {
@@ -40,10 +44,19 @@ struct Task {
   absl::Status status;
 };
 
-void Run(const ScoreKey& key, Task& task) {
+void Run(const ScoreKey& key, bool streams, Task& task) {
   thread_local cpu::Scratch scratch;
+  scratch.gradient.streams = streams;
   task.status =
       cpu::ScoreLeaves(key, *task.segment, task.leaf_begin, task.leaf_end, scratch, task.tally);
+  if (streams) cpu::FlushStream();
+}
+
+bool StreamsGradients(const ScoreKey& key, absl::Span<const Segment> batch) {
+  if (!key.gradient) return false;
+  std::int64_t rows = 0;
+  for (const Segment& segment : batch) rows += segment.rows;
+  return rows * key.classes * static_cast<std::int64_t>(SizeOf(*key.gradient)) >= kStreamedBytes;
 }
 
 class CpuBackend final : public Backend {
@@ -73,8 +86,10 @@ class CpuBackend final : public Backend {
         begin = end;
       }
     }
-    executor.ParallelFor(static_cast<std::int64_t>(tasks.size()),
-                         [&](std::int64_t i) { Run(key, tasks[static_cast<std::size_t>(i)]); });
+    const bool streams = StreamsGradients(key, batch);
+    executor.ParallelFor(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
+      Run(key, streams, tasks[static_cast<std::size_t>(i)]);
+    });
     for (Task& task : tasks) {  // in the order of rows: the first error stands
       task.segment->tally += task.tally;
       if (task.segment->status.ok()) task.segment->status = std::move(task.status);

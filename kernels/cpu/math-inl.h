@@ -165,6 +165,15 @@ class CompensatedSum {
     sum_ = next;
   }
 
+  // The first one needs no care.
+  HWY_INLINE void AddNext(V v, bool first) {
+    if (first) {
+      sum_ = v;
+    } else {
+      Add(v);
+    }
+  }
+
   // What infinities lose is NaN, and left out.
   HWY_INLINE V Total() const {
     const V total = hn::Add(sum_, lost_);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/stream.h"
 #include "layout/fragments.h"
 
 namespace softloss::cpu {
@@ -80,9 +81,17 @@ class Source : public Operand<Fragment> {
 
 class Sink : public Operand<MutableFragment> {
  public:
+  // Whether writing goes past the caches: for results that are larger than they are.
+  bool streams = false;
+
   void Write(std::int64_t begin, const void* from, std::size_t size) {
     ForPieces(begin, size, [&](std::byte* piece, std::size_t offset, std::size_t n) {
-      std::memcpy(piece, static_cast<const std::byte*>(from) + offset, n);
+      const std::byte* part = static_cast<const std::byte*>(from) + offset;
+      if (streams) {
+        StreamCopy(part, piece, n);
+      } else {
+        std::memcpy(piece, part, n);
+      }
     });
   }
 };

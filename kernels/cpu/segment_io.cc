@@ -144,7 +144,7 @@ void SegmentIo<T>::StridedLabels(std::int64_t begin, std::int64_t stride, std::s
 
 template <typename T>
 T* SegmentIo<T>::GradientPlace(std::int64_t begin, std::size_t n, T* scratch) {
-  if (key_.gradient != kNative<T>) return scratch;
+  if (key_.gradient != kNative<T> || scratch_.gradient.streams) return scratch;
   std::byte* place = scratch_.gradient.InPlace(begin * gradient_size_, n * sizeof(T));
   return place != nullptr ? reinterpret_cast<T*>(place) : scratch;
 }
@@ -156,7 +156,7 @@ void SegmentIo<T>::WriteGradient(std::int64_t begin, std::size_t n, const T* fro
   if (key_.gradient == kNative<T>) {
     if (place == reinterpret_cast<const std::byte*>(from)) return;
     scratch_.gradient.Write(begin * gradient_size_, from, bytes);
-  } else if (place != nullptr) {
+  } else if (place != nullptr && !scratch_.gradient.streams) {
     Encode(from, n, *key_.gradient, place);
   } else {
     std::byte* encoded = scratch_.output_bytes.Get<std::byte>(bytes);

@@ -5,97 +5,339 @@
 #include "hwy/highway.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cpu/math-inl.h"
-#include "kernels/cpu/row_walk-inl.h"
+#include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
+// Rows that go through the passes together, so that what one row waits for is another's work.
+inline constexpr std::size_t kRows = 64;
+// Classes whose terms are added in the compute type before they join a row's compensated sum. With one
+// big term and many small ones, every addition on a term's way, five here, may cost half a unit in the
+// last place of the sum.
+inline constexpr std::size_t kGroup = 16;
+
+// What some rows come to between the passes, an entry a row.
 template <typename T>
-bool Score(const ClassColumns<T>& block, const RowArrays<T>& rows) {
-  const Tag<T> d;
-  using V = hn::Vec<Tag<T>>;
-  using M = hn::Mask<Tag<T>>;
-  const V zero = hn::Zero(d), one = hn::Set(d, T(1));
-  const V huge_logit = hn::Set(d, kHugeLogit<T>), huge_label = hn::Set(d, kHugeLabel<T>);
-  const std::size_t classes = block.classes, stride = block.stride;
-  M any_unusual = NoLanes(d);
-  for (std::size_t r = 0; r < block.rows; r += hn::Lanes(d)) {
-    T* const x = block.x + r;
-    const T* const t = block.t + r;
+struct Between {
+  HWY_ALIGN T max[kRows], dot[kRows], label_sum[kRows];
+  HWY_ALIGN T inside[kRows];                                // a mask: labels in [0, 1]
+  HWY_ALIGN T subtract[kRows], magic[kRows], floor[kRows];  // RelativeTo
+  HWY_ALIGN T at_max[kRows];                                // the exponential of the maximum
+  HWY_ALIGN T others[kRows], maxima[kRows];
+  HWY_ALIGN T scale[kRows];  // of the exponentials in the gradient
+};
 
-    V max = hn::Load(d, x);
-    M usual = AllLanes(d);
-    for (std::size_t c = 0; c < classes; ++c) {
-      const V v = hn::Load(d, x + c * stride);
-      max = hn::Max(max, v);
-      usual = hn::And(usual, hn::Lt(hn::Abs(v), huge_logit));
+template <typename T>
+class ColumnsKernel {
+  using D = Tag<T>;
+  using V = hn::Vec<D>;
+  using DI = hn::RebindToSigned<D>;
+
+ public:
+  ColumnsKernel(const ClassColumns<T>& block, const RowArrays<T>& rows)
+      : block_(block), rows_(rows), infinity_(hn::Set(D(), std::numeric_limits<T>::infinity())) {}
+
+  // True if a row is unusual.
+  bool Run() {
+    const std::size_t lanes = hn::Lanes(D());
+    const std::size_t rows = (block_.rows + lanes - 1) / lanes * lanes;
+    if constexpr (sizeof(T) == 4) {
+      if (block_.classes == 2) return RunTwo(rows);
     }
-
-    const RelativeExp<Tag<T>> exp(d, max);
-    V maxima = zero;
-    CompensatedSum<Tag<T>> others_sum(d), dot_sum(d), labels(d);
-    M in_range = usual;
-    for (std::size_t c = 0; c < classes;) {
-      V others_part = zero, dot_part = zero, label_part = zero;
-      const std::size_t end = std::min(classes, c + kClassesPerFlush);
-      for (; c < end; ++c) {
-        const V v = hn::Load(d, x + c * stride);
-        const V target = hn::Load(d, t + c * stride);
-        const V e = exp(d, v);
-        const M is_max = hn::Eq(v, max);
-        others_part = hn::Add(others_part, hn::IfThenZeroElse(is_max, e));
-        maxima = hn::Add(maxima, hn::IfThenElseZero(is_max, one));
-        dot_part = hn::MulAdd(target, hn::Sub(max, v), dot_part);
-        label_part = hn::Add(label_part, target);
-        usual = hn::And(usual, hn::Lt(hn::Abs(target), huge_label));
-        in_range = hn::And(in_range, InUnitInterval(d, target));
-        if (block.gradient) hn::Store(e, d, x + c * stride);
+    bool unusual = false;
+    for (std::size_t begin = 0; begin < rows; begin += kRows) {
+      const std::size_t n = std::min(kRows, rows - begin);
+      const std::size_t packed = n / (kPack * lanes) * (kPack * lanes);
+      std::size_t r = 0;
+      for (r = 0; r < n; r += lanes) {
+        Max(begin, r);
+        Labels(begin, r);
       }
-      others_sum.Add(others_part);
-      dot_sum.Add(dot_part);
-      labels.Add(label_part);
+      for (r = 0; r < packed; r += kPack * lanes) Prepare<kPack>(r);
+      for (; r < n; r += lanes) Prepare<1>(r);
+      for (r = 0; r < n; r += lanes) Exponentials(begin, r);
+      for (r = 0; r < packed; r += kPack * lanes) unusual |= Finish<kPack>(begin, r);
+      for (; r < n; r += lanes) unusual |= Finish<1>(begin, r);
+      if (!block_.gradient) continue;
+      for (r = 0; r < n; r += lanes) Gradient(begin, r);
     }
-    const V others = others_sum.Total(), dot = dot_sum.Total(), label_sum = labels.Total();
-
-    // e carries the factor c of RelativeExp, which is e of the maximum itself.
-    const V e_max = exp(d, max);
-    const V log_d = LogOnePlus(d, hn::Add(hn::Div(others, e_max), hn::Sub(maxima, one)));
-    const V weight = hn::Load(d, rows.row_weight + r);
-    const M active = hn::Gt(weight, zero);
-    const V loss = hn::Mul(weight, hn::MulAdd(label_sum, log_d, dot));
-    hn::Store(hn::IfThenElseZero(active, loss), d, rows.loss + r);
-    if (block.check_labels) {
-      hn::Store(label_sum, d, rows.label_sum + r);
-      hn::Store(label_sum, d, rows.class_weighted + r);
-      usual = hn::And(usual, in_range);
-      hn::Store(hn::IfThenZeroElse(usual, one), d, rows.unusual + r);
-    } else {
-      const V before = hn::Load(d, rows.unusual + r);
-      hn::Store(hn::IfThenElse(usual, before, one), d, rows.unusual + r);
-    }
-    any_unusual = hn::Or(any_unusual, hn::Not(usual));
-
-    if (!block.gradient) continue;
-    const V scale = hn::Div(label_sum, hn::MulAdd(maxima, e_max, others));
-    V square = zero;
-    for (std::size_t c = 0; c < classes; ++c) {
-      const V g = hn::MulSub(hn::Load(d, x + c * stride), scale, hn::Load(d, t + c * stride));
-      square = hn::MulAdd(g, g, square);
-      hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g)), d, x + c * stride);
-    }
-    hn::Store(hn::IfThenElseZero(active, square), d, rows.gradient_square + r);
+    return unusual;
   }
-  return !hn::AllFalse(d, any_unusual);
-}
+
+ private:
+  HWY_INLINE void Max(std::size_t begin, std::size_t r) {
+    const D d;
+    const std::size_t stride = block_.stride;
+    const T* x = block_.x + begin + r;
+    V even = hn::Load(d, x), odd = even;
+    std::size_t n = block_.classes - 1;
+    for (; n >= 2; n -= 2, x += 2 * stride) {
+      even = hn::Max(even, hn::Load(d, x + stride));
+      odd = hn::Max(odd, hn::Load(d, x + 2 * stride));
+    }
+    if (n > 0) even = hn::Max(even, hn::Load(d, x + stride));
+    hn::Store(hn::Max(even, odd), d, between_.max + r);
+  }
+
+  HWY_INLINE void Labels(std::size_t begin, std::size_t r) {
+    const D d;
+    const V max = hn::Load(d, between_.max + r);
+    const std::size_t stride = block_.stride;
+    const T* x = block_.x + begin + r;
+    const T* t = block_.t + begin + r;
+    CompensatedSum<D> dot(d), labels(d);
+    UnitRange<D> even(d), odd(d);
+    const auto add = [&](V& dot_part, V& label_part, UnitRange<D>& range) HWY_ATTR {
+      const V target = hn::Load(d, t);
+      dot_part = hn::MulAdd(target, hn::Sub(max, hn::Load(d, x)), dot_part);
+      label_part = hn::Add(label_part, target);
+      range.Add(target);
+      x += stride;
+      t += stride;
+    };
+    for (std::size_t c = 0, classes = block_.classes; c < classes; c += kGroup) {
+      const std::size_t n = std::min(classes - c, kGroup);
+      V dot0 = hn::Zero(d), dot1 = dot0, labels0 = dot0, labels1 = dot0;
+      std::size_t i = 0;
+      for (; i + 2 <= n; i += 2) {
+        add(dot0, labels0, even);
+        add(dot1, labels1, odd);
+      }
+      if (i < n) add(dot0, labels0, even);
+      dot.AddNext(hn::Add(dot0, dot1), c == 0);
+      labels.AddNext(hn::Add(labels0, labels1), c == 0);
+    }
+    hn::Store(dot.Total(), d, between_.dot + r);
+    hn::Store(labels.Total(), d, between_.label_sum + r);
+    hn::Store(hn::VecFromMask(d, hn::And(even.Inside(), odd.Inside())), d, between_.inside + r);
+  }
+
+  template <std::size_t N>
+  HWY_INLINE void Prepare(std::size_t r) {
+    const D d;
+    const std::size_t lanes = hn::Lanes(d);
+    const auto max = LoadPack<N>(d, between_.max + r, lanes);
+    const auto to = RelativeToMax(d, max);
+    StorePack(to.subtract, d, between_.subtract + r, lanes);
+    StorePack(to.magic, d, between_.magic + r, lanes);
+    StorePack(to.floor, d, between_.floor + r, lanes);
+    StorePack(ExpRelative(d, to, max), d, between_.at_max + r, lanes);
+  }
+
+  // They replace the logits.
+  HWY_INLINE void Exponentials(std::size_t begin, std::size_t r) {
+    const D d;
+    const RelativeTo<V, 1> to = {{{hn::Load(d, between_.subtract + r)}},
+                                 {{hn::Load(d, between_.magic + r)}},
+                                 {{hn::Load(d, between_.floor + r)}}};
+    const V at_max = hn::Load(d, between_.at_max + r);
+    CompensatedSum<D> others(d);
+    hn::Vec<DI> maxima = hn::Zero(DI());
+    const std::size_t classes = block_.classes, stride = block_.stride;
+    T* x = block_.x + begin + r;
+    for (std::size_t c = 0; c < classes; c += kGroup) {
+      V sum = hn::Zero(d);
+      std::size_t n = std::min(classes - c, kGroup);
+      for (; n >= 4; n -= 4, x += 4 * stride) Add<4>(x, stride, to, at_max, sum, maxima);
+      if (n >= 2) {
+        Add<2>(x, stride, to, at_max, sum, maxima);
+        n -= 2;
+        x += 2 * stride;
+      }
+      if (n > 0) Add<1>(x, stride, to, at_max, sum, maxima);
+      x += n * stride;
+      others.AddNext(sum, c == 0);
+    }
+    hn::Store(others.Total(), d, between_.others + r);
+    hn::Store(hn::ConvertTo(d, maxima), d, between_.maxima + r);
+  }
+
+  // N classes. What has the maximum's exponential counts as a maximum: its share is the same.
+  template <std::size_t N>
+  HWY_INLINE static void Add(T* x, std::size_t stride, const RelativeTo<V, 1>& to, V at_max, V& sum,
+                             hn::Vec<DI>& maxima) {
+    const D d;
+    const auto e = ExpRelative(
+        d, RelativeTo<V, N>{Spread<N>(to.subtract), Spread<N>(to.magic), Spread<N>(to.floor)},
+        LoadPack<N>(d, x, stride));
+    StorePack(e, d, x, stride);
+    sum = hn::Add(sum, SumOfPack(Each(
+                           [&](V a) HWY_ATTR {
+                             const auto is_max = hn::Eq(a, at_max);
+                             maxima =
+                                 hn::Sub(maxima, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+                             return hn::IfThenZeroElse(is_max, a);
+                           },
+                           e)));
+  }
+
+  // N vectors of rows: their losses, and what the gradient needs. True if a row is unusual.
+  template <std::size_t N>
+  HWY_INLINE bool Finish(std::size_t begin, std::size_t r) {
+    const D d;
+    const V zero = hn::Zero(d), one = hn::Set(d, T(1));
+    const std::size_t lanes = hn::Lanes(d);
+    const auto load = [&](const T* from) HWY_ATTR { return LoadPack<N>(d, from, lanes); };
+    const auto others = load(between_.others + r);
+    const auto maxima = load(between_.maxima + r), dot = load(between_.dot + r);
+    const auto label_sum = load(between_.label_sum + r);
+    const auto e_max = load(between_.at_max + r);
+    const auto log_d = LogOnePlus(
+        d, Each([&](V a, V b, V c) HWY_ATTR { return hn::Add(hn::Div(a, b), hn::Sub(c, one)); },
+                others, e_max, maxima));
+    const auto loss =
+        Each([&](V a, V b, V c) HWY_ATTR { return hn::MulAdd(a, b, c); }, label_sum, log_d, dot);
+    StorePack(Each([&](V a, V b, V c, V e) HWY_ATTR { return hn::Div(a, hn::MulAdd(b, e, c)); },
+                   label_sum, maxima, others, e_max),
+              d, between_.scale + r, lanes);
+    V marked = zero;
+    const auto inside = load(between_.inside + r);
+    ForEach<N>([&](auto i) HWY_ATTR {
+      marked = hn::Max(marked, StoreRow(begin + r + i * lanes, loss.v[i], dot.v[i], label_sum.v[i],
+                                        hn::MaskFromVec(inside.v[i])));
+    });
+    return !hn::AllTrue(d, hn::Eq(marked, zero));
+  }
+
+  // A vector of row results. Returns the marks of unusual rows.
+  HWY_INLINE V StoreRow(std::size_t row, V loss, V dot, V label_sum, hn::Mask<D> inside) {
+    const D d;
+    const V weight = hn::Load(d, rows_.row_weight + row);
+    hn::Store(hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), hn::Mul(weight, loss)), d,
+              rows_.loss + row);
+    // A term that is NaN or infinite makes the sum so, whatever the label.
+    const auto finite =
+        hn::And(hn::Lt(hn::Abs(dot), infinity_), hn::Lt(hn::Abs(label_sum), infinity_));
+    V mark = hn::IfThenZeroElse(finite, hn::Set(d, T(kRescore)));
+    if (block_.check_labels) {
+      hn::Store(label_sum, d, rows_.label_sum + row);
+      hn::Store(label_sum, d, rows_.class_weighted + row);
+      mark = hn::Max(mark, hn::IfThenZeroElse(inside, hn::Set(d, T(kCount))));
+    } else {
+      mark = hn::Max(mark, hn::Load(d, rows_.unusual + row));
+    }
+    hn::Store(mark, d, rows_.unusual + row);
+    return mark;
+  }
+
+  HWY_INLINE void Gradient(std::size_t begin, std::size_t r) {
+    const D d;
+    const V weight = hn::Load(d, rows_.row_weight + begin + r);
+    const V scale = hn::Load(d, between_.scale + r);
+    const bool plain = hn::AllTrue(d, hn::Eq(weight, hn::Set(d, T(1))));
+    const V square = plain ? GradientOf<false>(begin + r, scale, weight)
+                           : GradientOf<true>(begin + r, scale, weight);
+    hn::Store(hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), square), d,
+              rows_.gradient_square + begin + r);
+  }
+
+  // g = e·scale - t, over e. Returns Σ g².
+  template <bool kWeighted>
+  HWY_INLINE V GradientOf(std::size_t row, V scale, V weight) {
+    const D d;
+    const auto active = hn::Gt(weight, hn::Zero(d));
+    const std::size_t stride = block_.stride;
+    T* x = block_.x + row;
+    const T* t = block_.t + row;
+    const auto next = [&](V square) HWY_ATTR {
+      const V g = hn::MulSub(hn::Load(d, x), scale, hn::Load(d, t));
+      hn::Store(kWeighted ? hn::IfThenElseZero(active, hn::Mul(weight, g)) : g, d, x);
+      x += stride;
+      t += stride;
+      return hn::MulAdd(g, g, square);
+    };
+    V even = hn::Zero(d), odd = even;
+    std::size_t n = block_.classes;
+    for (; n >= 2; n -= 2) {
+      even = next(even);
+      odd = next(odd);
+    }
+    if (n > 0) even = next(even);
+    return hn::Add(even, odd);
+  }
+
+  // N vectors of rows of two classes, from x0 - x1: of one exponential, e^-|x0 - x1|, and one
+  // division.
+  template <std::size_t N>
+  HWY_INLINE bool Two(std::size_t row) {
+    const D d;
+    const std::size_t lanes = hn::Lanes(d);
+    const V zero = hn::Zero(d);
+    T* const x = block_.x + row;
+    const T* const t = block_.t + row;
+    const auto sub = [&](V a, V b) HWY_ATTR { return hn::Sub(a, b); };
+    const auto add = [&](V a, V b) HWY_ATTR { return hn::Add(a, b); };
+    const auto mul = [&](V a, V b) HWY_ATTR { return hn::Mul(a, b); };
+    // By which logit is the larger.
+    const auto select = [&](V a, V b, V c)
+                            HWY_ATTR { return hn::IfThenElse(hn::Ge(a, zero), b, c); };
+    const auto x0 = LoadPack<N>(d, x, lanes), x1 = LoadPack<N>(d, x + block_.stride, lanes);
+    // The difference, and what rounding took from it: at -69 that is 4e-6 of the exponential.
+    const auto difference = Each(sub, x0, x1);
+    const auto minus_x1 = Each(sub, difference, x0);
+    const auto lost =
+        Each(sub, Each(sub, x0, Each(sub, difference, minus_x1)), Each(add, x1, minus_x1));
+    const auto distance = Each([&](V a) HWY_ATTR { return hn::Abs(a); }, difference);
+    const auto e = ExpNonPositive(
+        d, Each([&](V a) HWY_ATTR { return hn::Neg(a); }, distance),
+        Each([&](V a, V b) HWY_ATTR { return hn::IfThenElse(hn::Ge(a, zero), hn::Neg(b), b); },
+             difference, lost));
+    const auto logistic = LogisticOf(d, e);
+
+    const auto t0 = LoadPack<N>(d, t, lanes), t1 = LoadPack<N>(d, t + block_.stride, lanes);
+    const auto label_sum = Each(add, t0, t1);
+    const auto dot = Each(mul, Each(select, difference, t1, t0), distance);
+    V marked = zero;
+    ForEach<N>([&](auto i) HWY_ATTR {
+      UnitRange<D> range(d);
+      range.Add(t0.v[i]);
+      range.Add(t1.v[i]);
+      const V loss = hn::MulAdd(label_sum.v[i], logistic.log.v[i], dot.v[i]);
+      marked = hn::Max(marked,
+                       StoreRow(row + i * lanes, loss, dot.v[i], label_sum.v[i], range.Inside()));
+    });
+    if (block_.gradient) {
+      const auto larger = Each(mul, label_sum, logistic.inverse), smaller = Each(mul, larger, e);
+      const auto g0 = Each(sub, Each(select, difference, larger, smaller), t0);
+      const auto g1 = Each(sub, Each(select, difference, smaller, larger), t1);
+      ForEach<N>([&](auto i) HWY_ATTR {
+        const V weight = hn::Load(d, rows_.row_weight + row + i * lanes);
+        const auto active = hn::Gt(weight, zero);
+        const V square = hn::MulAdd(g0.v[i], g0.v[i], hn::Mul(g1.v[i], g1.v[i]));
+        hn::Store(hn::IfThenElseZero(active, square), d, rows_.gradient_square + row + i * lanes);
+        T* const to = x + i * lanes;
+        hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g0.v[i])), d, to);
+        hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g1.v[i])), d, to + block_.stride);
+      });
+    }
+    return !hn::AllTrue(d, hn::Eq(marked, zero));
+  }
+
+  bool RunTwo(std::size_t rows) {
+    const std::size_t lanes = hn::Lanes(D());
+    bool unusual = false;
+    std::size_t r = 0;
+    for (; r + kPack * lanes <= rows; r += kPack * lanes) unusual |= Two<kPack>(r);
+    for (; r < rows; r += lanes) unusual |= Two<1>(r);
+    return unusual;
+  }
+
+  const ClassColumns<T>& block_;
+  const RowArrays<T>& rows_;
+  const V infinity_;
+  Between<T> between_;
+};
 
 bool ColumnsF32(const ClassColumns<float>& block, const RowArrays<float>& rows) {
-  return Score(block, rows);
+  return ColumnsKernel<float>(block, rows).Run();
 }
 bool ColumnsF64(const ClassColumns<double>& block, const RowArrays<double>& rows) {
-  return Score(block, rows);
+  return ColumnsKernel<double>(block, rows).Run();
 }
 
 }  // namespace softloss::cpu::HWY_NAMESPACE

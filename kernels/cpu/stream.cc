@@ -1,0 +1,49 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/stream.cc"
+#include "hwy/foreach_target.h"
+
+#include "hwy/cache_control.h"
+#include "hwy/highway.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/cpu/stream.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace softloss::cpu::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+void Copy(const std::uint8_t* from, std::uint8_t* to, std::size_t size) {
+  const hn::CappedTag<std::uint8_t, 64> d;
+  const std::size_t lanes = hn::Lanes(d);
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(to) % lanes;
+  std::size_t i = past == 0 ? 0 : std::min(size, lanes - past);
+  std::memcpy(to, from, i);
+  for (; i + 2 * lanes <= size; i += 2 * lanes) {
+    const auto low = hn::LoadU(d, from + i), high = hn::LoadU(d, from + i + lanes);
+    hn::Stream(low, d, to + i);
+    hn::Stream(high, d, to + i + lanes);
+  }
+  for (; i + lanes <= size; i += lanes) hn::Stream(hn::LoadU(d, from + i), d, to + i);
+  std::memcpy(to + i, from + i, size - i);
+}
+
+}  // namespace softloss::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace softloss::cpu {
+
+HWY_EXPORT(Copy);
+
+void StreamCopy(const void* from, void* to, std::size_t size) {
+  HWY_DYNAMIC_DISPATCH(Copy)
+  (static_cast<const std::uint8_t*>(from), static_cast<std::uint8_t*>(to), size);
+}
+
+void FlushStream() { hwy::FlushStream(); }
+
+}  // namespace softloss::cpu
+#endif  // HWY_ONCE
