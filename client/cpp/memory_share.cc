@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,13 +30,27 @@ std::size_t RoundUp(std::size_t size, std::size_t grain) {
   return (size + grain - 1) / grain * grain;
 }
 
+// Whether the host has `size` bytes to spare: the kernel would find out by giving all it has.
+bool HostHas(std::size_t size) {
+  std::ifstream file("/proc/meminfo");
+  std::string name, unit;
+  for (std::size_t kib = 0; file >> name >> kib; std::getline(file, unit)) {
+    if (name == "MemAvailable:") return size / 1024 <= kib;
+  }
+  return true;
+}
+
 // A file in memory that keeps its size for ever, with all its pages; -1 if there is no room.
 int SealedFile(std::size_t size) {
+  if (!HostHas(size)) {
+    errno = ENOMEM;
+    return -1;
+  }
   const int fd = memfd_create("softloss", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) return -1;
   // Pages that could not be had later would be a SIGBUS then.
   if (ftruncate(fd, static_cast<off_t>(size)) == 0 &&
-      posix_fallocate(fd, 0, static_cast<off_t>(size)) == 0 &&
+      fallocate(fd, 0, 0, static_cast<off_t>(size)) == 0 &&
       fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0) {
     return fd;
   }

@@ -1,4 +1,4 @@
-"""The README's examples: the Python one runs, the C++ one is part of a program that is built."""
+"""The README's examples: the Python ones run, the C++ one is part of a program that is built."""
 
 import re
 
@@ -7,15 +7,15 @@ import pytest
 from servers import REPOSITORY, Server
 
 
-def block(language: str) -> str:
-    """The README's only block of code in a language."""
+def blocks(language: str) -> list[str]:
+    """The README's blocks of code in a language."""
     text = (REPOSITORY / "README.md").read_text()
-    (code,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return code
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_python_example_scores(server: Server) -> None:
-    code = block("python").replace('"127.0.0.1:50051"', repr(server.address))
+    first, second = blocks("python")
+    code = first.replace('"127.0.0.1:50051"', repr(server.address))
     assert server.address in code
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
@@ -28,10 +28,19 @@ def test_the_python_example_scores(server: Server) -> None:
     np.testing.assert_allclose(names["logits"], stepped, atol=1e-6)
     assert result.valid_count == 256 and result.conditions.clean
 
+    code = second.replace('"unix:/run/softloss.sock"', repr(server.address))
+    assert server.address in code
+    exec(compile(code, "README.md", "exec"), names)
+    result, x = names["result"], names["logits"].astype(np.float64)
+    expected = (np.log(np.exp(x).sum(-1)) - x.mean(-1)).mean()
+    assert result.loss == pytest.approx(expected, rel=1e-6)
+    assert result.transport == "shared_memory"
+
 
 def test_the_cpp_example_is_part_of_the_program_that_is_built() -> None:
     program = (REPOSITORY / "examples" / "score.cc").read_text()
-    lines = [line.strip() for line in block("cpp").splitlines() if line.strip()]
+    (code,) = blocks("cpp")
+    lines = [line.strip() for line in code.splitlines() if line.strip()]
     assert len(lines) > 5
     position = 0
     for line in lines:

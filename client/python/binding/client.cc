@@ -31,29 +31,48 @@ std::uint64_t Nanoseconds(absl::Duration d) {
   return static_cast<std::uint64_t>(absl::ToInt64Nanoseconds(d));
 }
 
-Totals ToTotals(const ScoreResult& r) {
+// What only a server's answer has.
+struct ClientTotals : Totals {
+  Transport transport;
+  std::shared_ptr<Buffer> gradient;  // null unless the client brought the memory
+};
+
+using ByteArray = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>;
+
+// A NumPy array over memory that `owner` keeps.
+template <typename Owner>
+ByteArray ToArray(void* data, std::size_t size, Owner owner) {
+  auto kept = std::make_unique<Owner>(std::move(owner));
+  nb::capsule keep(kept.get(), [](void* p) noexcept { delete static_cast<Owner*>(p); });
+  kept.release();
+  return ByteArray(data, {size}, keep);
+}
+
+ClientTotals ToTotals(ScoreResult& r) {
   const Conditions& c = r.conditions;
-  return {.item = {.loss = r.loss,
-                   .loss_sum = r.loss_sum,
-                   .denominator = r.denominator,
-                   .gradient_scale = r.gradient_scale,
-                   .gradient_l2_norm = r.gradient_l2_norm,
-                   .empty = c.empty,
-                   .tally = {.valid = r.valid_count,
-                             .nonfinite_predictions = c.nonfinite_predictions,
-                             .nonfinite_labels = c.nonfinite_labels,
-                             .nonfinite_losses = c.nonfinite_losses,
-                             .unnormalized_labels = c.unnormalized_labels,
-                             .out_of_range_labels = c.out_of_range_labels}},
-          .numerics_id = r.numerics_id,
-          .decode_ns = Nanoseconds(r.times.decode),
-          .queue_ns = Nanoseconds(r.times.queue),
-          .host_to_device_ns = Nanoseconds(r.times.host_to_device),
-          .compute_ns = Nanoseconds(r.times.compute),
-          .device_to_host_ns = Nanoseconds(r.times.device_to_host),
-          .encode_ns = Nanoseconds(r.times.encode),
-          .total_ns = Nanoseconds(r.times.total),
-          .attempts = r.attempts};
+  return {{.item = {.loss = r.loss,
+                    .loss_sum = r.loss_sum,
+                    .denominator = r.denominator,
+                    .gradient_scale = r.gradient_scale,
+                    .gradient_l2_norm = r.gradient_l2_norm,
+                    .empty = c.empty,
+                    .tally = {.valid = r.valid_count,
+                              .nonfinite_predictions = c.nonfinite_predictions,
+                              .nonfinite_labels = c.nonfinite_labels,
+                              .nonfinite_losses = c.nonfinite_losses,
+                              .unnormalized_labels = c.unnormalized_labels,
+                              .out_of_range_labels = c.out_of_range_labels}},
+           .numerics_id = r.numerics_id,
+           .decode_ns = Nanoseconds(r.times.decode),
+           .queue_ns = Nanoseconds(r.times.queue),
+           .host_to_device_ns = Nanoseconds(r.times.host_to_device),
+           .compute_ns = Nanoseconds(r.times.compute),
+           .device_to_host_ns = Nanoseconds(r.times.device_to_host),
+           .encode_ns = Nanoseconds(r.times.encode),
+           .total_ns = Nanoseconds(r.times.total),
+           .attempts = r.attempts},
+          r.transport,
+          r.gradient.empty() ? nullptr : std::make_shared<Buffer>(std::move(r.gradient))};
 }
 
 [[noreturn]] void RaiseError(const absl::Status& status) {
@@ -107,7 +126,7 @@ class PyClient {
   ~PyClient() { Close(); }
 
   // Waits in slices, so that Ctrl-C is heard.
-  Totals Score(const LossSpec& spec, nb::object request, std::optional<double> timeout) {
+  ClientTotals Score(const LossSpec& spec, nb::object request, std::optional<double> timeout) {
     auto call = std::make_shared<Call>();
     call->request = request;
     ScoreRequest borrowed = Borrow(spec, nb::cast<Request&>(request), timeout);
@@ -175,6 +194,28 @@ class PyClient {
     });
   }
 
+  // (memory, None), or (memory, why the server refused it).
+  nb::tuple Allocate(std::size_t size) {
+    const Client client = Get();
+    absl::StatusOr<SharedMemory> memory;
+    absl::Status status;
+    {
+      nb::gil_scoped_release release;
+      memory = client.Allocate(size);
+      if (memory.ok()) status = memory->status();
+    }
+    if (!memory.ok()) RaiseError(memory.status());
+    void* const data = memory->data();
+    ByteArray array = ToArray(data, size, *std::move(memory));
+    return nb::make_tuple(std::move(array), status.ok() || absl::IsUnimplemented(status)
+                                                ? nb::object(nb::none())
+                                                : nb::cast(std::string(status.message())));
+  }
+
+  bool Allocated(const InputArray& array) {
+    return client_ != nullptr && client_->Allocated(array.data(), array.nbytes());
+  }
+
   nb::dict Capabilities() {
     const Client client = Get();
     absl::StatusOr<ServerCapabilities> asked;
@@ -209,6 +250,7 @@ class PyClient {
     out["stream_credit_bytes"] = asked->stream_credit_bytes;
     out["stream_credit_items"] = asked->stream_credit_items;
     out["unimplemented_fields"] = nb::tuple(unimplemented);
+    out["shared_memory"] = asked->shared_memory;
     return out;
   }
 
@@ -235,6 +277,15 @@ class PyClient {
 }  // namespace
 
 void BindClient(nb::module_& m) {
+  nb::class_<ClientTotals, Totals>(m, "ClientTotals")
+      .def_prop_ro("transport",
+                   [](const ClientTotals& t) {
+                     return t.transport == Transport::kSharedMemory ? "shared_memory" : "wire";
+                   })
+      .def_prop_ro("gradient", [](const ClientTotals& t) -> nb::object {
+        if (t.gradient == nullptr) return nb::none();
+        return nb::cast(ToArray(t.gradient->data(), t.gradient->size(), t.gradient));
+      });
   nb::class_<PyClient>(m, "Client")
       .def(nb::init<const std::string&, int, double, bool, int>(), nb::arg("address"),
            nb::arg("channels"), nb::arg("connect_timeout"), nb::arg("retry"),
@@ -243,6 +294,8 @@ void BindClient(nb::module_& m) {
            nb::arg("timeout").none())
       .def("submit", &PyClient::Submit, nb::arg("spec"), nb::arg("request"),
            nb::arg("timeout").none(), nb::arg("done"))
+      .def("allocate", &PyClient::Allocate, nb::arg("size"))
+      .def("allocated", &PyClient::Allocated, nb::arg("array").noconvert())
       .def("capabilities", &PyClient::Capabilities)
       .def("close", &PyClient::Close)
       .def_prop_ro("closed", &PyClient::closed)

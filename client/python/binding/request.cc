@@ -140,7 +140,7 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
   item.label.kind = label_is_class_ids ? LabelKind::kClassId : LabelKind::kDense;
   item.label.dtype = DTypeOf("label", label_dtype);
   item.label.scale = label_row_sum ? LabelScale::kRowSum : LabelScale::kDivideBy255;
-  if (gradient) item.gradient = DTypeOf("gradient", gradient_dtype);
+  if (!gradient_dtype.empty()) item.gradient = DTypeOf("gradient", gradient_dtype);
   item.has_mask = mask.has_value();
   item.has_row_weight = row_weight.has_value();
   item.want_row_loss = row_loss.has_value();

@@ -18,6 +18,7 @@ struct Request {
   std::optional<InputArray> prediction, label, mask, row_weight;
   std::optional<OutputArray> gradient, row_loss;
 
+  // A gradient is wanted if it has a dtype; without an array for it, whoever scores brings the memory.
   // Raises InvalidArgumentError naming the field when shapes disagree.
   Request(const LossSpec& spec, InputArray prediction, const std::string& prediction_dtype,
           std::optional<int> class_axis, InputArray label, const std::string& label_dtype,

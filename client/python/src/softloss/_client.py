@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import math
+import warnings
 import weakref
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import _softloss
+from ._arrays import BFLOAT16
+from ._errors import InvalidArgumentError
 from ._request import (
     ArrayLike,
     ScoreOptions,
@@ -21,6 +27,7 @@ from ._request import (
 from ._result import Result
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from typing_extensions import Unpack
 
 
@@ -54,6 +61,8 @@ class Capabilities:
     stream_credit_items: int
     #: Known to the contract, refused by this server.
     unimplemented_fields: tuple[str, ...]
+    #: Whether arrays of `Client.allocate` need not travel: the server is on this host, and willing.
+    shared_memory: bool
 
 
 class Client:
@@ -121,7 +130,7 @@ class Client:
             UnavailableError: the connection broke, and `retry` is off or was of no use.
             ResourceExhaustedError: the server is over its limits.
         """
-        prepared = prepare(prediction, label, **options)
+        prepared = prepare(prediction, label, self._client.allocated, **options)
         limit = self.timeout if timeout is None else timeout
         return finish(prepared, self._client.score(prepared.spec, prepared.request, limit))
 
@@ -145,11 +154,11 @@ class Client:
             InvalidArgumentError, TypeError: the arguments cannot make a request. All other errors
                 come from the future.
         """
-        prepared = prepare(prediction, label, **options)
+        prepared = prepare(prediction, label, self._client.allocated, **options)
         future = Future()
         future.set_running_or_notify_cancel()
 
-        def done(totals: _softloss.Totals | None, error: BaseException | None) -> None:
+        def done(totals: _softloss.ClientTotals | None, error: BaseException | None) -> None:
             if totals is not None:
                 future.set_result(finish(prepared, totals))
             else:
@@ -174,6 +183,43 @@ class Client:
         ...     *(client.score_async(x, t) for x, t in batches))
         """
         return await asyncio.wrap_future(self.submit(prediction, label, timeout=timeout, **options))
+
+    def allocate(
+        self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = "float32"
+    ) -> npt.NDArray[Any]:
+        """Make an array of zeros that a server on this host reads and writes where it is.
+
+        Scoring a prediction and a label in such memory, and with `out` in it or not given, moves
+        none of them: the result's `transport` is then ``"shared_memory"``, and its gradient lies in
+        such memory too. Other arrays travel. Views count if they have no gaps; ``torch.from_numpy``
+        and DLPack share the memory with other libraries. It lives as long as an array of it does,
+        and is of use as an ordinary array with any server: a `RuntimeWarning` says why it will
+        travel if the server is on this host and did not take it.
+
+        Do not change the arrays of a request until it is done.
+
+        >>> logits = client.allocate((4096, 1000))                        # doctest: +SKIP
+        >>> labels = client.allocate((4096, 1000))                        # doctest: +SKIP
+        >>> client.score(logits, labels, loss="softmax_cross_entropy").transport  # doctest: +SKIP
+        'shared_memory'
+
+        Args:
+            shape: the array's dimensions.
+            dtype: one of the contract's element types, by name or as NumPy has them.
+
+        Raises:
+            ResourceExhaustedError: this host has not so much memory to share.
+        """
+        kind = BFLOAT16 if dtype == "bfloat16" else np.dtype(dtype)
+        dimensions = (shape,) if isinstance(shape, int) else tuple(shape)
+        if any(n < 0 for n in dimensions):
+            raise InvalidArgumentError(
+                f"shape: dimensions must not be negative; was {dimensions}", field="shape"
+            )
+        memory, refused = self._client.allocate(math.prod(dimensions) * kind.itemsize)
+        if refused is not None:
+            warnings.warn(f"allocate: {refused}", RuntimeWarning, stacklevel=2)
+        return memory.view(kind).reshape(dimensions)
 
     def capabilities(self) -> Capabilities:
         """Ask the server what it is able to do."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from . import _softloss
 from ._arrays import DTYPES, FLOATS, contiguous, dtype_name, raw, to_numpy
 from ._errors import InvalidArgumentError
-from ._result import Conditions, Result, Timings
+from ._result import Conditions, Result, Timings, Transport
 
 Array = npt.NDArray[Any]
 
@@ -55,6 +55,8 @@ class Prepared(NamedTuple):
     request: _softloss.Request
     gradient: Array | None
     row_loss: Array | None
+    #: The gradient's shape and dtype if `gradient` is to come back with the totals.
+    returned: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
 
 @functools.lru_cache(maxsize=256)
@@ -154,6 +156,7 @@ class ScoreOptions(TypedDict, total=False):
 def prepare(
     prediction: ArrayLike,
     label: ArrayLike,
+    in_shared_memory: Callable[[Array], bool] | None = None,
     *,
     loss: LossName = "sigmoid_cross_entropy",
     reduction: Reduction = "mean",
@@ -182,7 +185,10 @@ def prepare(
     row_loss: bool = False,
     out: ArrayLike | None = None,
 ) -> Prepared:
-    """Check and convert the arguments of `score`."""
+    """Check and convert the arguments of `score`.
+
+    Memory for the gradient is left to the client if prediction and label are `in_shared_memory`.
+    """
     parameters = {
         "temperature": temperature,
         "z_loss": z_loss,
@@ -228,7 +234,12 @@ def prepare(
             field="label_scale",
         )
 
-    g = _gradient(gradient, out, x)
+    returned = None
+    if gradient in FLOATS and out is None and in_shared_memory is not None and x.size > 0:
+        if in_shared_memory(raw(x)) and in_shared_memory(raw(t)):
+            returned = (x.shape, DTYPES[gradient])
+    g = None if returned else _gradient(gradient, out, x)
+    gradient_dtype = returned[1] if returned else None if g is None else g.dtype
     losses = None
     if row_loss or reduction == "none":
         losses = np.empty(
@@ -247,10 +258,10 @@ def prepare(
         _per_row("mask", mask, rows),
         _per_row("row_weight", row_weight, rows),
         None if g is None else raw(g),
-        "" if g is None else g.dtype.name,
+        "" if gradient_dtype is None else gradient_dtype.name,
         losses,
     )
-    return Prepared(spec, request, g, losses)
+    return Prepared(spec, request, g, losses, returned)
 
 
 def takes_score_options(function: _F) -> _F:
@@ -287,17 +298,25 @@ def _gradient(dtype: str | None, out: ArrayLike | None, x: Array) -> Array | Non
 
 def finish(prepared: Prepared, totals: _softloss.Totals) -> Result:
     """Join what came back with the arrays it filled."""
+    gradient = prepared.gradient
+    transport: Transport = "in_process"
+    if isinstance(totals, _softloss.ClientTotals):
+        transport = totals.transport
+        if prepared.returned and totals.gradient is not None:
+            shape, dtype = prepared.returned
+            gradient = totals.gradient.view(dtype).reshape(shape)
     return Result(
         loss=totals.loss,
         loss_sum=totals.loss_sum,
         denominator=totals.denominator,
         gradient_scale=totals.gradient_scale,
         gradient_l2_norm=totals.gradient_l2_norm,
-        gradient=prepared.gradient,
+        gradient=gradient,
         row_loss=prepared.row_loss,
         valid_count=totals.valid_count,
         conditions=Conditions(*totals.conditions),
         timings=Timings(*(ns * 1e-9 for ns in totals.times_ns)),
         numerics_id=totals.numerics_id,
         attempts=totals.attempts,
+        transport=transport,
     )

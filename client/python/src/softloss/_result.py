@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ._arrays import BFLOAT16
 
 Array = npt.NDArray[Any]
+
+Transport = Literal["wire", "shared_memory", "in_process"]
 
 
 class Conditions(NamedTuple):
@@ -86,6 +88,9 @@ class Result:
     numerics_id: str
     #: How often the request was sent; 1 unless a connection broke.
     attempts: int = 1
+    #: How the tensors got there: ``"shared_memory"`` if they did not travel (`Client.allocate`),
+    #: ``"wire"``, or ``"in_process"`` from an `Engine`.
+    transport: Transport = "in_process"
 
     def scaled_gradient(self, out: Array | None = None) -> Array:
         """Multiply the gradient by `gradient_scale`, once.
