@@ -1,5 +1,6 @@
 // Client and server on one host: tensors that do not travel.
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -19,6 +20,7 @@
 #include "server/server.h"
 #include "softloss/client.h"
 #include "softloss/v1/scorer.grpc.pb.h"
+#include "tests/testing/fake_scorer.h"
 #include "tests/testing/memfd.h"
 #include "tests/testing/memory_peer.h"
 #include "tests/testing/random.h"
@@ -28,6 +30,8 @@
 namespace softloss {
 namespace {
 
+using testing::FakeScorer;
+using testing::FakeStream;
 using ::testing::HasSubstr;
 using testing::IsOk;
 using testing::Mapping;
@@ -451,6 +455,43 @@ TEST_F(SharedMemoryTest, ScribblingHurtsTheScribblersAnswersOnly) {
     ASSERT_THAT(still, IsOk());
     EXPECT_EQ(still->loss, want->loss);
   }
+}
+
+// A request that ran out of time is over when the server no longer refers to its memory.
+TEST_F(SharedMemoryTest, MemoryIsHandedBackWithTheAnswerNotBefore) {
+  Metrics metrics({.version = "test", .backend = "cpu", .numerics_id = "test"});
+  RegionTable regions{RegionLimits()};
+  const auto socket = *MemorySocket::Listen(memory_socket(), &regions, &metrics);
+  std::promise<void> cancelled, answer;
+  FakeScorer server(address(), {}, {[&](FakeStream& stream) {
+                      v1::StreamResponse hello;
+                      hello.mutable_hello()->set_credit_bytes(1 << 20);
+                      hello.mutable_hello()->set_credit_items(8);
+                      hello.mutable_hello()->set_shared_memory_socket(memory_socket());
+                      stream.Write(hello);
+                      v1::StreamRequest message;
+                      while (stream.Read(&message) && !message.has_cancel()) {
+                      }
+                      cancelled.set_value();
+                      answer.get_future().wait();
+                      v1::StreamResponse error;
+                      error.mutable_chunk()->set_id(message.cancel().id());
+                      error.mutable_chunk()->mutable_error()->set_code(1);
+                      stream.Write(error);
+                      while (stream.Read(&message)) {
+                      }
+                      return grpc::Status::OK;
+                    }});
+  const ScoreCase c = SoftmaxCase(1000, 10);
+  SharedCase shared(client(), c);
+  ASSERT_THAT(shared.memory.status(), IsOk());
+  shared.request.timeout = absl::Milliseconds(500);
+  std::future<Outcome> future = client().Submit(shared.request);
+  cancelled.get_future().wait();
+  EXPECT_EQ(future.wait_for(std::chrono::seconds(0)), std::future_status::timeout);
+  answer.set_value();
+  EXPECT_EQ(future.get().status().code(), absl::StatusCode::kDeadlineExceeded);
+  client_.reset();
 }
 
 // Any protobuf client works; also for one item in a unary call.
