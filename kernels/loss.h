@@ -21,6 +21,9 @@ namespace softloss {
 // "terms" is what errors of the loss are judged by: Σ of the magnitudes of the summands as written.
 // The gradient's error scale is Σ of the magnitudes of q's summands, over the row, where nothing else
 // is said. |ln p| counts as |x/T - m| + ln d in both.
+// Labels that are smoothed or renormalised are rounded before they are scored. Where the loss is not
+// in proportion to t, one summand more stands for that: t in KL's terms, p in reverse KL's, (1-β)·p in
+// Jensen-Shannon's q, and β·p in both of symmetric cross entropy.
 enum class Loss : std::uint8_t {
   // An element: (1-t)·softplus(x) + t·softplus(-x), as (x ≥ 0 ? 1-t : t)·|x| + log1p(e^-|x|), where a
   // zero coefficient drops its term. Gradient s - t. With pos_weight π:
@@ -44,7 +47,7 @@ enum class Loss : std::uint8_t {
   // Σ (p - t)². q = 2p·(p - t). Terms: (p + |t|)². Source: Brier 1950.
   kBrier = 7,
   // An element: (s - t)², as t' = 1 - t, s' = 1 - s where x ≥ 0. Gradient 2·(s - t)·s·(1 - s).
-  // Terms D², gradient error scale 2w·D·s·(1-s), D = s + |t| (x ≥ 0: s' + |t'|).
+  // Terms D², gradient error scale 4w·D·s·(1-s), D = s + |t| (x ≥ 0: s' + |t'|).
   kBinaryBrier = 8,
   // An element: |s - t|^β·BCE. Gradient |s-t|^β·(s-t) + β·|s-t|^(β-1)·sgn(s-t)·s·(1-s)·BCE.
   // Terms (1+β)·D^β·BCE's; gradient error scale (1+β)·w·(D^(β+1) + β·D^(β-1)·s·(1-s)·BCE's terms),

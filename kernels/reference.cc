@@ -106,6 +106,7 @@ struct Classes {
   std::vector<Real> t, weight;
   std::vector<ClassPrediction> at;
   Real log_sum = 0, log_sum_size = 0;  // of the exponentials, and its summands
+  bool labels_rounded = false;         // t was computed, so that a kernel rounds it
 };
 
 // False if the row holds what cannot be scored.
@@ -157,7 +158,12 @@ void ScoreClasses(const LossSpec& spec, absl::Span<const Real> x, Real row_weigh
   std::vector<Sized> slope(n);
   Sized loss, sum;
   for (std::size_t i = 0; i < n; ++i) {
-    const ClassTerm term = ScoreClass(spec.loss, parameters, classes.at[i], classes.t[i]);
+    ClassTerm term = ScoreClass(spec.loss, parameters, classes.at[i], classes.t[i]);
+    if (classes.labels_rounded) {
+      const LabelEffect effect = EffectOfLabel(spec.loss, parameters, classes.at[i], classes.t[i]);
+      term.loss.size += effect.loss;
+      term.slope.size += effect.slope;
+    }
     const Real weight = classes.weight[i];
     loss.value += Term(weight, term.loss.value);
     loss.size += Term(weight, term.loss.size);
@@ -234,6 +240,7 @@ Row ScoreOverClasses(const ScoreKey& key, const LossSpec& spec, absl::Span<const
   const bool renormalize = spec.label_check == LabelCheck::kRenormalize && sum != 0;
   const Real epsilon = spec.label_smoothing;
   const auto count = static_cast<Real>(classes.index.size());
+  classes.labels_rounded = renormalize || epsilon > 0;
   for (std::size_t c : classes.index) {
     TallyElement(spec, x[c], t[c], &row.tally);
     const Real class_weight = ClassWeight(spec, c);
@@ -274,8 +281,12 @@ void StoreFloat(DType dtype, Real value, std::byte* data, std::int64_t index) {
   }
 }
 
-std::vector<Real> DecodeLabels(const ScoreKey& key, absl::Span<const Real> raw) {
+std::vector<Real> DecodeLabels(const ScoreKey& key, absl::Span<const Real> raw,
+                               absl::Span<const std::uint8_t> class_mask) {
   std::vector<Real> t(raw.begin(), raw.end());
+  for (std::size_t c = 0; c < class_mask.size(); ++c) {
+    if (class_mask[c] == 0) t[c] = 0;
+  }
   if (key.label.dtype == DType::kU8) {
     const Real sum = std::accumulate(t.begin(), t.end(), Real{0});
     const Real divisor = key.label.scale == LabelScale::kRowSum ? std::max(sum, Real{1}) : 255;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -34,8 +35,10 @@ void StoreFloat(DType dtype, Real value, std::byte* data, std::int64_t index);
 
 // A row's dense labels as they are scored: u8 becomes a quotient, and all are rounded to the type
 // that the kernel computes in, f64 for f64 predictions and f32 otherwise. Ignoring and the input
-// conditions are about these values. `raw` are the stored numbers.
-std::vector<Real> DecodeLabels(const ScoreKey& key, absl::Span<const Real> raw);
+// conditions are about these values. `raw` are the stored numbers; those of classes that `class_mask`
+// (empty, or as LossSpec's) says do not exist are not looked at, and their values mean nothing.
+std::vector<Real> DecodeLabels(const ScoreKey& key, absl::Span<const Real> raw,
+                               absl::Span<const std::uint8_t> class_mask = {});
 
 // Scores an unmasked row of predictions `x` and decoded (or one-hot) labels `t`, both [classes].
 Row ScoreRow(const ScoreKey& key, const LossSpec& spec, absl::Span<const Real> x,

@@ -106,7 +106,7 @@ class SegmentScorer {
         t_[static_cast<std::size_t>(c)] =
             reference::LoadFloat(key_.label.dtype, label_.data(), Index(r, c));
       }
-      t_ = reference::DecodeLabels(key_, t_);
+      t_ = reference::DecodeLabels(key_, t_, segment_.spec->class_mask);
     }
     return reference::ScoreRow(key_, *segment_.spec, x_, t_, row_weight);
   }

@@ -29,7 +29,9 @@ ClassTerm ReverseKl(const ClassPrediction& at, Real t, Real floor) {
 ClassTerm JensenShannon(const ClassPrediction& at, Real t, Real beta) {
   if (beta == 0) return KlDivergence(at, t);
   if (beta == 1) return ReverseKl(at, t, 0);
-  const Real log_m = std::log(beta * t + (1 - beta) * at.p);
+  // Close to 1, M's logarithm is what 1 - M says.
+  const Real m = beta * t + (1 - beta) * at.p;
+  const Real log_m = m > 0.5L ? std::log1p(beta * (t - 1) - (1 - beta) * at.not_p) : std::log(m);
   const Real slope = (1 - beta) * Term(at.p, at.log_p - log_m);
   const Real slope_size = (1 - beta) * Term(at.p, at.log_p_size + std::fabs(log_m));
   return {{beta * (TLogT(t) - Term(t, log_m)) + slope,
@@ -94,7 +96,7 @@ ElementTerm BinaryCrossEntropy(const ElementPrediction& at, Real t, Real pos_wei
 ElementTerm BinaryBrier(const ElementPrediction& at, Real t) {
   const Sized d = Distance(at, t);
   const Real rate = 2 * at.s * at.not_s;
-  return {{d.value * d.value, d.size * d.size}, {d.value * rate, d.size * rate}};
+  return {{d.value * d.value, d.size * d.size}, {d.value * rate, 2 * d.size * rate}};
 }
 
 ElementTerm QualityFocal(const ElementPrediction& at, Real t, Real beta) {
@@ -132,6 +134,22 @@ ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPre
     case Loss::kSymmetricCrossEntropy:
       return SymmetricCrossEntropy(at, t, parameters.alpha, parameters.beta);
     default: return CrossEntropy(at, t);
+  }
+}
+
+LabelEffect EffectOfLabel(Loss loss, const LossParameters& parameters, const ClassPrediction& at,
+                          Real t) {
+  const Real square = Real{parameters.temperature} * parameters.temperature;
+  const Real size = std::fabs(t), beta = parameters.beta;
+  switch (loss) {
+    case Loss::kKlDivergence: return {size, 0};
+    case Loss::kDistillation: return {square * size, 0};
+    case Loss::kReverseKlDivergence: return {at.p, 0};
+    case Loss::kJensenShannonDivergence:
+      if (beta == 0) return {size, 0};
+      return {beta == 1 ? at.p : 0, (1 - beta) * at.p};
+    case Loss::kSymmetricCrossEntropy: return {beta * at.p, beta * at.p};
+    default: return {};
   }
 }
 

@@ -34,6 +34,14 @@ struct ClassTerm {
 ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPrediction& prediction,
                      Real t);
 
+// What a relative change of t moves a class's loss and slope by, beyond what their sizes tell: labels
+// that are smoothed or renormalised are rounded to the kernel's type.
+struct LabelEffect {
+  Real loss = 0, slope = 0;
+};
+LabelEffect EffectOfLabel(Loss loss, const LossParameters& parameters,
+                          const ClassPrediction& prediction, Real t);
+
 // An element, as predicted: s, 1 - s, and -ln of both.
 struct ElementPrediction {
   Real s = 0;

@@ -25,13 +25,14 @@ double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
   return 1e-4 + static_cast<double>(classes) * 0.5 * LabelStep(label);
 }
 
-absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss) {
+absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss,
+                         bool serves_general) {
   if (!serves_loss) {
     return absl::UnimplementedError(absl::StrCat("loss: ", std::string(Name(key.loss)),
                                                  " is not implemented by the ",
                                                  std::string(backend), " backend"));
   }
-  if (!key.general) return absl::OkStatus();
+  if (serves_general || !key.general) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrCat(
       "loss: probabilities, temperature, z_loss and class_mask are not implemented by the ",
       std::string(backend), " backend"));

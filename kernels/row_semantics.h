@@ -28,8 +28,9 @@ absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight
 absl::Status BadClassId(const Segment& segment, std::int64_t row, std::int64_t id,
                         std::int64_t classes);
 
-// UNIMPLEMENTED unless the backend serves the loss and the key is not general: the answer of backends
-// without kernels for the general options.
-absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss);
+// UNIMPLEMENTED, with the backend's name, unless it serves the loss, and the general options where the
+// key has some.
+absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss,
+                         bool serves_general = false);
 
 }  // namespace softloss

@@ -39,6 +39,7 @@ class ColumnScorer {
     in_range_ = served_;
     typename Softmax<T>::Row shared{};
     if constexpr (kLogits) shared = Exponentials();
+    slopes_ = SlopeCheck<Term<T>::kSlopes, T>();
     CompensatedSum<D> loss_sum(d_), slope_sum(d_), labels(d_);
     ForClasses([&](std::size_t c, std::size_t at) HWY_ATTR { Terms(c, at, shared); },
                [&] HWY_ATTR {
@@ -52,6 +53,7 @@ class ColumnScorer {
       const V lse = softmax_.LogSumExp(shared), z = hn::Mul(softmax_.z_loss(), lse);
       loss = hn::MulAdd(z, lse, loss);
       pull = hn::Sub(pull, hn::Add(z, z));
+      served_ = hn::And(served_, slopes_.Passes());
     }
     // Products of large weights and terms may overflow, and NaN goes to the exact path too.
     served_ = hn::And(served_, hn::Lt(hn::Abs(loss), hn::Set(d_, std::numeric_limits<T>::max())));
@@ -101,7 +103,9 @@ class ColumnScorer {
           part = hn::Zero(d_);
         });
     const V all_others = hn::Add(others.Total(), hn::Sub(maxima, one));
-    return softmax_.RowOf(d_, max, all_others);
+    typename Softmax<T>::Row shared = softmax_.RowOf(d_, max, all_others);
+    served_ = hn::And(served_, term_.OfRow(d_, all_others, shared.state));
+    return shared;
   }
 
   HWY_INLINE void Terms(std::size_t c, std::size_t at, const typename Softmax<T>::Row& shared) {
@@ -113,14 +117,16 @@ class ColumnScorer {
       served_ = hn::And(served_, InUnitInterval(d_, x));
       cls = PredictGiven(d_, x, t);
     }
-    served_ = hn::And(served_,
-                      hn::And(term_.Serves(d_, t), hn::Lt(hn::Abs(t), hn::Set(d_, kHugeLabel<T>))));
+    served_ = hn::And(served_, hn::And(term_.template Serves<kLogits>(d_, cls),
+                                       hn::Lt(hn::Abs(t), hn::Set(d_, kHugeLabel<T>))));
     in_range_ = hn::And(in_range_, InUnitInterval(d_, t));
     TermAt<V> term = term_.template operator()<kLogits>(d_, cls);
+    V weight = hn::Set(d_, T(1));
     if (block_.class_weight != nullptr) {
-      const V weight = hn::Set(d_, block_.class_weight[c]);
+      weight = hn::Set(d_, block_.class_weight[c]);
       term = {hn::Mul(weight, term.loss), hn::Mul(weight, term.slope)};
     }
+    slopes_.Add(term.slope, t, weight);
     loss_ = hn::Add(loss_, term.loss);
     slope_ = hn::Add(slope_, term.slope);
     label_ = hn::Add(label_, t);
@@ -169,6 +175,7 @@ class ColumnScorer {
   T* e_ = nullptr;
   M served_ = AllLanes(d_), in_range_ = served_;
   V loss_ = hn::Zero(d_), slope_ = loss_, label_ = loss_;
+  SlopeCheck<Term<T>::kSlopes, T> slopes_;
 };
 
 template <template <typename> class Term, bool kLogits, typename T>

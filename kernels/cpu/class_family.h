@@ -8,6 +8,20 @@ namespace softloss::cpu {
 template <typename T>
 const ClassLoss<T>& FindBrier(const LossSpec& spec);
 template <typename T>
+const ClassLoss<T>& FindCrossEntropy(const LossSpec& spec);  // with general options
+template <typename T>
+const ClassLoss<T>& FindExpectedFocal(const LossSpec& spec);
+template <typename T>
+const ClassLoss<T>& FindGeneralizedCrossEntropy(const LossSpec& spec);
+template <typename T>
+const ClassLoss<T>& FindJensenShannonDivergence(const LossSpec& spec);  // β in (0, 1)
+template <typename T>
 const ClassLoss<T>& FindKlDivergence(const LossSpec& spec);  // distillation too
+template <typename T>
+const ClassLoss<T>& FindPoly1CrossEntropy(const LossSpec& spec);
+template <typename T>
+const ClassLoss<T>& FindReverseKlDivergence(const LossSpec& spec);
+template <typename T>
+const ClassLoss<T>& FindSymmetricCrossEntropy(const LossSpec& spec);
 
 }  // namespace softloss::cpu

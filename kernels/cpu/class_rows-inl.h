@@ -57,6 +57,7 @@ class RowScorer {
     if constexpr (kLogits) {
       if (!Exponentials()) {
         result.usable = false;
+        result.label_sum = LabelSum();
         return result;
       }
     }
@@ -72,12 +73,13 @@ class RowScorer {
       const auto z = static_cast<double>(hn::GetLane(softmax_.z_loss())) * lse;
       loss += z * lse;
       pull -= 2 * z;
+      result.usable = slopes_.Pass();
     }
     result.loss = static_cast<T>(loss);
     result.label_sum = static_cast<T>(label_.Total());
     result.in_range = hn::AllTrue(d_, in_range_);
     // Products of large weights and terms may overflow, and NaN goes to the exact path too.
-    result.usable = hn::AllTrue(d_, served_) && std::isfinite(result.loss);
+    result.usable &= hn::AllTrue(d_, served_) && std::isfinite(result.loss);
     if (row_.gradient != nullptr && result.usable) {
       result.gradient_square = Gradient(static_cast<T>(pull));
     }
@@ -122,7 +124,7 @@ class RowScorer {
         });
     const V all_others = hn::Set(d_, static_cast<T>(others.Total() + (maxima.Total() - 1)));
     shared_ = softmax_.RowOf(d_, max, all_others);
-    return true;
+    return hn::AllTrue(d_, term_.OfRow(d_, all_others, shared_.state));
   }
 
   HWY_INLINE void Terms(std::size_t i, bool all) {
@@ -134,18 +136,28 @@ class RowScorer {
       served_ = hn::And(served_, InUnitInterval(d_, x));
       cls = PredictGiven(d_, x, t);
     }
-    served_ = hn::And(served_,
-                      hn::And(term_.Serves(d_, t), hn::Lt(hn::Abs(t), hn::Set(d_, kHugeLabel<T>))));
+    served_ = hn::And(served_, hn::And(term_.template Serves<kLogits>(d_, cls),
+                                       hn::Lt(hn::Abs(t), hn::Set(d_, kHugeLabel<T>))));
     in_range_ = hn::And(in_range_, InUnitInterval(d_, t));
     TermAt<V> term = term_.template operator()<kLogits>(d_, cls);
+    V weight = hn::Set(d_, T(1));
     if (row_.class_weight != nullptr) {
-      const V weight = hn::LoadU(d_, row_.class_weight + i);
+      weight = hn::LoadU(d_, row_.class_weight + i);
       term = {hn::Mul(weight, term.loss), hn::Mul(weight, term.slope)};
     }
+    slopes_.Add(term.slope, t, weight);
     loss_.Add(Fresh(term.loss, all));
     slope_.Add(Fresh(term.slope, all));
     label_.Add(Fresh(t, all));
     if (row_.gradient != nullptr) hn::StoreU(term.slope, d_, row_.gradient + i);
+  }
+
+  // What Score gives, where it gives up before the terms.
+  HWY_INLINE T LabelSum() {
+    Walk([&](std::size_t i, bool all)
+             HWY_ATTR { label_.Add(Fresh(hn::LoadU(d_, row_.t + i), all)); },
+         [&] HWY_ATTR { label_.Flush(); });
+    return static_cast<T>(label_.Total());
   }
 
   // From slopes to gradients. Returns the sum of squares, without the row weight.
@@ -179,6 +191,7 @@ class RowScorer {
   const Softmax<T> softmax_;
   typename Softmax<T>::Row shared_{};
   M served_ = AllLanes(d_), in_range_ = served_;
+  SlopeCheck<Term<T>::kSlopes, T> slopes_;
   LaneSum<T> loss_, slope_, label_;
 };
 

@@ -3,16 +3,15 @@
 #include <cstring>
 #include <limits>
 #include <utility>
-#include <vector>
 
 #include "hwy/cache_control.h"
 #include "kernels/cpu/class_loss.h"
-#include "kernels/cpu/exact.h"
+#include "kernels/cpu/class_selection.h"
 #include "kernels/cpu/label_transform.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
 #include "kernels/cpu/transpose.h"
-#include "kernels/reference.h"
+#include "kernels/cpu/unusual_rows.h"
 #include "kernels/row_semantics.h"
 
 namespace softloss::cpu {
@@ -24,9 +23,9 @@ constexpr std::size_t kMaxTransposedClasses = 48;
 constexpr std::size_t kMaxTileClasses = 1024;
 constexpr std::size_t kMaxLeafRows = 256;
 
-bool UsesColumns(const ScoreKey& key) {
-  const auto classes = static_cast<std::size_t>(key.classes);
-  return classes <= (key.class_last ? kMaxTransposedClasses : kMaxTileClasses);
+// For `classes` that exist.
+bool UsesColumns(std::size_t classes, bool class_last) {
+  return classes <= (class_last ? kMaxTransposedClasses : kMaxTileClasses);
 }
 
 // Rows whose logits and labels stay in the L1 cache between the passes.
@@ -46,10 +45,11 @@ class ClassScorer {
         loss_(*FindClassLoss<T>(spec_)),
         scratch_(scratch),
         tally_(tally),
-        classes_(static_cast<std::size_t>(key.classes)),
+        selection_(spec_, static_cast<std::size_t>(key.classes)),
+        classes_(selection_.count()),
         dense_(key.label.kind == LabelKind::kDense),
-        tolerance_(dense_ ? NormalizationTolerance(key.label, key.classes)
-                          : std::numeric_limits<double>::infinity()) {
+        columns_(UsesColumns(classes_, key.class_last)),
+        tolerance_(NormalizationTolerance(key.label, key.classes)) {
     transform_.row_sum = key.label.dtype == DType::kU8 && key.label.scale == LabelScale::kRowSum;
     transform_.renormalize = dense_ && spec_.label_check == LabelCheck::kRenormalize;
     transform_.smoothing = spec_.label_smoothing;
@@ -62,7 +62,9 @@ class ClassScorer {
     }
     if (!spec_.class_weight.empty()) {
       T* weight = scratch.class_weight.Get<T>(classes_);
-      std::copy(spec_.class_weight.begin(), spec_.class_weight.end(), weight);
+      for (std::size_t i = 0; i < classes_; ++i) {
+        weight[i] = static_cast<T>(spec_.class_weight[selection_.Index(i)]);
+      }
       transform_.class_weight = weight;
       transform_.weighs_labels = loss_.weighs_labels;
       if (!loss_.weighs_labels) term_weight_ = weight;
@@ -84,7 +86,7 @@ class ClassScorer {
       return status;
     }
     sum = LeafSum();
-    if (UsesColumns(io_.key())) {
+    if (columns_) {
       const std::size_t step = ColumnRows(classes_);
       for (std::size_t i = 0; i < n; i += step) {
         ScoreColumns(row + static_cast<std::int64_t>(i), i, std::min(step, n - i), sum);
@@ -130,7 +132,8 @@ class ClassScorer {
       std::fill_n(block.t, classes_ * block.stride, T(0));
       for (std::size_t i = 0; i < n; ++i) {
         const std::int64_t id = ids_[begin + i];
-        if (id >= 0) block.t[static_cast<std::size_t>(id) * block.stride + i] = 1;
+        const std::int64_t position = id < 0 ? -1 : selection_.Position(id);
+        if (position >= 0) block.t[static_cast<std::size_t>(position) * block.stride + i] = 1;
       }
     }
     const RowArrays<T> rows = rows_.From(begin);
@@ -143,9 +146,9 @@ class ClassScorer {
         const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i,
                                          rows.unusual[i] < T(kRescore), sum);
         if (gradient == nullptr) continue;
-        rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * exact_loss_);
+        rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * unusual_.loss());
         for (std::size_t c = 0; c < classes_; ++c) {
-          block.x[c * block.stride + i] = static_cast<T>(gradient[c]);
+          block.x[c * block.stride + i] = static_cast<T>(gradient[selection_.Index(c)]);
         }
       }
     }
@@ -161,15 +164,19 @@ class ClassScorer {
   template <class Read>
   void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
     if (io_.key().class_last) {
-      const std::size_t elements = block.rows * classes_;
-      T* decoded = scratch_.decoded.template Get<T>(elements);
-      RowsToColumns(read(Element(row, 0), elements, decoded), block.rows, classes_, to,
-                    block.stride);
+      const std::size_t elements = block.rows * selection_.classes();
+      const T* from = read(Element(row, 0), elements, scratch_.decoded.template Get<T>(elements));
+      if (!selection_.all()) {
+        T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
+        selection_.Squeeze(from, block.rows, squeezed);
+        from = squeezed;
+      }
+      RowsToColumns(from, block.rows, classes_, to, block.stride);
       return;
     }
     for (std::size_t c = 0; c < classes_; ++c) {
       T* line = to + c * block.stride;
-      const T* from = read(Element(row, c), block.rows, line);
+      const T* from = read(Element(row, selection_.Index(c)), block.rows, line);
       PrefetchAfter(from, block.rows);
       if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
     }
@@ -177,15 +184,26 @@ class ClassScorer {
 
   void StoreColumns(std::int64_t row, const Block& block) {
     if (io_.key().class_last) {
-      const std::size_t elements = block.rows * classes_;
+      const std::size_t elements = block.rows * selection_.classes();
       T* place =
           io_.GradientPlace(Element(row, 0), elements, scratch_.decoded.template Get<T>(elements));
-      ColumnsToRows(block.x, block.stride, block.rows, classes_, place);
+      if (selection_.all()) {
+        ColumnsToRows(block.x, block.stride, block.rows, classes_, place);
+      } else {
+        T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
+        ColumnsToRows(block.x, block.stride, block.rows, classes_, squeezed);
+        selection_.Spread(squeezed, block.rows, place);
+      }
       io_.WriteGradient(Element(row, 0), elements, place);
       return;
     }
     for (std::size_t c = 0; c < classes_; ++c) {
-      io_.WriteGradient(Element(row, c), block.rows, block.x + c * block.stride);
+      io_.WriteGradient(Element(row, selection_.Index(c)), block.rows, block.x + c * block.stride);
+    }
+    if (selection_.all()) return;
+    std::fill_n(block.x, block.rows, T(0));
+    for (std::size_t c = 0; c < selection_.classes(); ++c) {
+      if (!selection_.Exists(c)) io_.WriteGradient(Element(row, c), block.rows, block.x);
     }
   }
 
@@ -195,11 +213,13 @@ class ClassScorer {
     rows_.label_sum[i] = 1;
     rows_.class_weighted[i] = 0;
     const bool class_last = io_.key().class_last;
-    T* const gradient_scratch = scratch_.g.template Get<T>(classes_);
+    const std::size_t all_classes = selection_.classes();
+    T* const gradient_scratch = scratch_.g.template Get<T>(all_classes);
     T* gradient = nullptr;
     if (io_.wants_gradient()) {
-      gradient = class_last ? io_.GradientPlace(Element(row, 0), classes_, gradient_scratch)
-                            : gradient_scratch;
+      gradient = class_last && selection_.all()
+                     ? io_.GradientPlace(Element(row, 0), all_classes, gradient_scratch)
+                     : gradient_scratch;
     }
 
     ClassRow<T> in;
@@ -217,24 +237,28 @@ class ClassScorer {
     }
     if (in.row_weight > 0) {
       if (!dense_) {
-        in.id = ids_[i];
-        rows_.class_weighted[i] = transform_.class_weight ? transform_.class_weight[in.id] : T(1);
+        in.id = selection_.Position(ids_[i]);
+        const bool exists = in.id >= 0;
+        if (!exists) rows_.label_sum[i] = 0;
+        rows_.class_weighted[i] =
+            exists && transform_.class_weight ? transform_.class_weight[in.id] : T(exists);
         in.id_weight = term_weight_ ? T(1) : rows_.class_weighted[i];
-        if (transform_.smoothing > 0 || !loss_.takes_ids) {
+        if (transform_.smoothing > 0 || !loss_.takes_ids || !exists) {
           T* t = scratch_.t.template Get<T>(classes_);
           std::fill_n(t, classes_, T(0));
-          t[in.id] = 1;
+          if (exists) t[in.id] = 1;
           if (transforms_) TransformLabelRow(transform_, t, classes_);
           in.t = t;
         }
       }
-      T* x = scratch_.x.template Get<T>(classes_);
+      T* x = scratch_.x.template Get<T>(all_classes);
+      in.x = x;
       if (class_last) {
-        in.x = io_.Predictions(Element(row, 0), classes_, x);
+        in.x = io_.Predictions(Element(row, 0), all_classes, x);
       } else {
-        io_.StridedPredictions(row, io_.segment().rows, classes_, x);
-        in.x = x;
+        io_.StridedPredictions(row, io_.segment().rows, all_classes, x);
       }
+      in.x = Select(in.x, x);
       const ClassRowResult<T> result = loss_.row(in);
       base_[i] = result.loss;
       log_factor_[i] = result.log_factor;
@@ -244,27 +268,37 @@ class ClassScorer {
         rows_.label_sum[i] = rows_.class_weighted[i] = result.label_sum;
         in_range = result.in_range;
       }
+      if (gradient != nullptr && !selection_.all()) selection_.Spread(gradient, 1, gradient);
       if (!result.usable || !in_range) RepairRow(row, i, result.usable, gradient, sum);
     } else if (gradient != nullptr) {
-      std::fill_n(reinterpret_cast<std::byte*>(gradient), classes_ * sizeof(T), std::byte{0});
+      std::fill_n(reinterpret_cast<std::byte*>(gradient), all_classes * sizeof(T), std::byte{0});
     }
     if (gradient == nullptr) return;
     if (class_last) {
-      io_.WriteGradient(Element(row, 0), classes_, gradient);
+      io_.WriteGradient(Element(row, 0), all_classes, gradient);
     } else {
-      io_.WriteStridedGradient(row, io_.segment().rows, classes_, gradient);
+      io_.WriteStridedGradient(row, io_.segment().rows, all_classes, gradient);
     }
+  }
+
+  // Of a row of all classes those that exist: `from` itself or `to`, which may be one.
+  const T* Select(const T* from, T* to) const {
+    if (selection_.all()) return from;
+    selection_.Squeeze(from, 1, to);
+    return to;
   }
 
   // Gives `in` its dense labels; false if one is out of range.
   bool ReadLabelRow(std::int64_t row, std::size_t i, ClassRow<T>& in) {
-    T* t = scratch_.t.template Get<T>(classes_);
+    const std::size_t all_classes = selection_.classes();
+    T* t = scratch_.t.template Get<T>(all_classes);
+    in.t = t;
     if (io_.key().class_last) {
-      in.t = io_.Labels(Element(row, 0), classes_, t);
+      in.t = io_.Labels(Element(row, 0), all_classes, t);
     } else {
-      io_.StridedLabels(row, io_.segment().rows, classes_, t);
-      in.t = t;
+      io_.StridedLabels(row, io_.segment().rows, all_classes, t);
     }
+    in.t = Select(in.t, t);
     if (!transforms_) return true;
     if (in.t != t) std::memcpy(t, in.t, classes_ * sizeof(T));
     in.t = t;
@@ -278,86 +312,23 @@ class ClassScorer {
   void RepairRow(std::int64_t row, std::size_t i, bool usable, T* gradient, LeafSum& sum) {
     const double* exact = Examine(row, i, usable, sum);
     if (exact == nullptr) return;
-    base_[i] = static_cast<T>(exact_loss_);
+    base_[i] = static_cast<T>(unusual_.loss());
     log_factor_[i] = others_[i] = 0;
     if (gradient == nullptr) return;
-    for (std::size_t c = 0; c < classes_; ++c) {
+    for (std::size_t c = 0; c < selection_.classes(); ++c) {
       const T g = static_cast<T>(exact[c]);
       std::memcpy(reinterpret_cast<std::byte*>(gradient) + c * sizeof(T), &g, sizeof(T));
     }
   }
 
-  // A row that the vector code found unusual, from its source: counts what it holds. If that code
-  // does not score such rows, or said so (`usable`), sets exact_loss_ (without the row weight), adds
-  // Σ g² to `sum`, and returns the gradient [classes], with the row weight; else null.
+  // UnusualRows::Examine for entry `i` of the leaf's arrays; its Σ g² goes to `sum`.
   const double* Examine(std::int64_t row, std::size_t i, bool usable, LeafSum& sum) {
-    double* const x = scratch_.exact.template Get<double>(2 * classes_);
-    double* const t = x + classes_;
-    T* const decoded = scratch_.exact_decoded.template Get<T>(classes_);
-    const std::int64_t stride = io_.key().class_last ? 1 : io_.segment().rows;
-    io_.StridedPredictions(Element(row, 0), stride, classes_, decoded);
-    std::copy_n(decoded, classes_, x);
-    if (dense_) {
-      io_.StridedLabels(Element(row, 0), stride, classes_, decoded);
-      std::copy_n(decoded, classes_, t);
-    } else {
-      std::fill_n(t, classes_, 0.0);
-      t[ids_[i]] = 1;
-    }
-    double label_sum = 0;
-    if (transform_.row_sum) {
-      for (std::size_t c = 0; c < classes_; ++c) label_sum += t[c];
-      const double divisor = std::max(label_sum, 1.0);
-      for (std::size_t c = 0; c < classes_; ++c) t[c] /= divisor;
-      label_sum = 0;
-    }
-    for (std::size_t c = 0; c < classes_; ++c) {
-      label_sum += t[c];
-      const bool finite_x = std::isfinite(x[c]), finite_t = std::isfinite(t[c]);
-      tally_.nonfinite_predictions += !finite_x;
-      tally_.nonfinite_labels += !finite_t;
-      tally_.out_of_range_labels += finite_t && (t[c] < 0 || t[c] > 1);
-    }
-    if (loss_.exact == nullptr) return ScoreExactly(x, t, i, usable, sum);
-    const bool renormalize = transform_.renormalize && label_sum != 0;
-    const double smoothing = static_cast<double>(transform_.smoothing);
-    for (std::size_t c = 0; c < classes_; ++c) {
-      if (renormalize) t[c] /= label_sum;
-      if (smoothing > 0) t[c] = (1 - smoothing) * t[c] + smoothing / static_cast<double>(classes_);
-      if (transform_.class_weight && loss_.weighs_labels) {
-        t[c] *= static_cast<double>(transform_.class_weight[c]);
-      }
-      usable &= std::fabs(x[c]) < kExactLogit && std::fabs(t[c]) < kExactLabel;
-    }
-    if (usable) return nullptr;
-    const float* const weights = term_weight_ ? spec_.class_weight.data() : nullptr;
-    exact_loss_ = loss_.exact({classes_, x, t, weights, &spec_}, x);
-    WeighExactGradient(i, x, sum);
-    return x;
-  }
-
-  void WeighExactGradient(std::size_t i, double* gradient, LeafSum& sum) {
-    const double weight = static_cast<double>(rows_.row_weight[i]);
-    for (std::size_t c = 0; c < classes_; ++c) {
-      gradient[c] *= weight;
-      if (io_.wants_gradient()) sum.gradient_square += gradient[c] * gradient[c];
-    }
+    const double* gradient = unusual_.Examine(
+        {row, dense_ ? -1 : ids_[i], static_cast<double>(rows_.row_weight[i]), usable});
+    if (gradient == nullptr) return nullptr;
+    sum.gradient_square += unusual_.gradient_square();
     rows_.gradient_square[i] = 0;
-  }
-
-  // Examine's end for losses whose unusual rows are the reference's. `t` are as given.
-  const double* ScoreExactly(double* x, const double* t, std::size_t i, bool usable, LeafSum& sum) {
-    std::vector<reference::Real> logits(x, x + classes_), labels(classes_);
-    for (std::size_t c = 0; c < classes_; ++c) {
-      labels[c] = static_cast<T>(t[c]);
-      usable &= std::fabs(x[c]) < kExactLogit && std::fabs(t[c]) < kExactLabel;
-    }
-    if (usable) return nullptr;
-    const reference::Row row = reference::ScoreRow(io_.key(), spec_, logits, labels, 1);
-    exact_loss_ = static_cast<double>(row.loss[0]);
-    std::copy(row.gradient.begin(), row.gradient.end(), x);
-    WeighExactGradient(i, x, sum);
-    return x;
+    return gradient;
   }
 
   SegmentIo<T> io_;
@@ -366,8 +337,9 @@ class ClassScorer {
   const ClassLoss<T>& loss_;
   Scratch& scratch_;
   Tally& tally_;
-  const std::size_t classes_;
-  const bool dense_;
+  const ClassSelection selection_;
+  const std::size_t classes_;  // that exist
+  const bool dense_, columns_;
   const double tolerance_;
   LabelTransform<T> transform_;
   bool transforms_ = false;
@@ -378,7 +350,7 @@ class ClassScorer {
   T* log_factor_ = nullptr;
   T* others_ = nullptr;
   std::int64_t* ids_ = nullptr;
-  double exact_loss_ = 0;
+  UnusualRows<T> unusual_{io_, loss_, selection_, transform_, tally_};
 };
 
 }  // namespace

@@ -21,12 +21,21 @@ template <class V>
 struct ClassAt {
   V t;
   V p, not_p, log_p;  // not_p = 1 - p and log_p have digits of their own where p is close to 1
+  Pair<V> u;          // from logits: (x - max)/T, so that p = e^u/d
+  V row;              // from logits: what ClassTerm::OfRow made
 };
 
 template <class V>
 struct TermAt {
   V loss;
   V slope;  // q = p·∂loss/∂p
+};
+
+// How small a class's slope may be.
+enum class Slopes {
+  kLarge,      // some slope of a row is never small beside the row's errors
+  kLikeLabel,  // as small as anything, but it is 0 only where w·t is
+  kSmall,      // as small as anything
 };
 
 // The base of losses' terms. A term T has, besides what it wants to redefine of this,
@@ -39,8 +48,21 @@ struct ClassTerm {
   using V = hn::Vec<D>;
   using M = hn::Mask<D>;
 
-  // Labels, of those in [0, 2^40], that operator() serves.
-  HWY_INLINE M Serves(D d, V) const { return AllLanes(d); }
+  // Whether the slopes of a row may all be so small that what underflows shows in its gradient.
+  static constexpr Slopes kSlopes = Slopes::kLarge;
+
+  // Of classes with |t| < 2^40, those that operator() serves.
+  template <bool kLogits>
+  HWY_INLINE M Serves(D d, const ClassAt<V>&) const {
+    return AllLanes(d);
+  }
+
+  // Once a row of logits, with d = 1 + others: `row` becomes ClassAt::row. False where operator() does
+  // not serve the row.
+  HWY_INLINE M OfRow(D d, V /*others*/, V& row) const {
+    row = hn::Zero(d);
+    return AllLanes(d);
+  }
 
  protected:
   // 0, and the positive numbers that LogPositive() takes.
@@ -53,6 +75,40 @@ struct ClassTerm {
     const V log_t = LogPositive(d, hn::Max(t, hn::Set(d, std::numeric_limits<T>::min())));
     return hn::Mul(t, log_t);
   }
+};
+
+// Watches a row's slopes (with class weights w): where none reaches the size beside which exponentials
+// that underflow do not show, though not all of them are 0, the row is not served.
+template <Slopes kSlopes, typename T>
+class SlopeCheck {
+  using D = Tag<T>;
+  using V = hn::Vec<D>;
+
+ public:
+  HWY_INLINE SlopeCheck() : largest_(hn::Zero(D())), alive_(hn::Zero(D())) {}
+
+  HWY_INLINE void Add(V slope, V t, V w) {
+    if constexpr (kSlopes == Slopes::kLarge) return;
+    largest_ = hn::Max(largest_, hn::Abs(slope));
+    alive_ = hn::Max(alive_, kSlopes == Slopes::kLikeLabel ? hn::Abs(hn::Mul(w, t)) : w);
+  }
+  // Each lane a row.
+  HWY_INLINE hn::Mask<D> Passes() const {
+    return hn::Or(hn::Ge(largest_, Enough()), hn::Eq(alive_, hn::Zero(D())));
+  }
+  // All lanes one row.
+  HWY_INLINE bool Pass() const {
+    return !hn::AllFalse(D(), hn::Ge(largest_, Enough())) ||
+           hn::AllTrue(D(), hn::Eq(alive_, hn::Zero(D())));
+  }
+
+ private:
+  // An exponential that underflows, times |ln p|, is at most 1e-7 of it.
+  static HWY_INLINE V Enough() {
+    constexpr double kEnough = kSlopes == Slopes::kLarge ? 0 : sizeof(T) == 4 ? 0x1p-90 : 0x1p-950;
+    return hn::Set(D(), static_cast<T>(kEnough));
+  }
+  V largest_, alive_;
 };
 
 // From logits to classes as predicted.
@@ -80,11 +136,11 @@ class Softmax {
   // What all classes of a row share: d = 1 + others, where `others` is the sum of all exponentials
   // but a maximum's.
   struct Row {
-    V max, sum, log_sum, max_not_p;
+    V max, sum, log_sum, max_not_p, state;
   };
   HWY_INLINE Row RowOf(D d, V max, V others) const {
     const V sum = hn::Add(others, hn::Set(d, T(1)));
-    return {max, sum, LogOnePlus(d, others), hn::Div(others, sum)};
+    return {max, sum, LogOnePlus(d, others), hn::Div(others, sum), hn::Zero(d)};
   }
 
   // `e` is Exponential's, kept because it is dear.
@@ -93,7 +149,9 @@ class Softmax {
     at.t = t;
     at.p = hn::Div(e, row.sum);
     at.not_p = hn::IfThenElse(hn::Eq(x, row.max), row.max_not_p, hn::Sub(hn::Set(d, T(1)), at.p));
-    at.log_p = hn::Sub(Exponent(d, x, row.max).high, row.log_sum);
+    at.u = Exponent(d, x, row.max);
+    at.log_p = hn::Sub(at.u.high, row.log_sum);
+    at.row = row.state;
     return at;
   }
 
@@ -118,6 +176,8 @@ HWY_INLINE ClassAt<V> PredictGiven(D d, V probability, V t) {
   at.p = hn::Max(probability, hn::Set(d, static_cast<T>(kProbabilityFloor)));
   at.not_p = hn::Sub(one, at.p);
   at.log_p = LogPositive(d, at.p);
+  at.u = {at.log_p, hn::Zero(d)};
+  at.row = one;
   return at;
 }
 

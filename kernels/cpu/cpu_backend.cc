@@ -8,6 +8,7 @@
 #include "hwy/targets.h"
 #include "kernels/backends.h"
 #include "kernels/cpu/class_loss.h"
+#include "kernels/cpu/element_loss.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/stream.h"
 #include "kernels/cpu/target.h"
@@ -64,10 +65,10 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
   absl::Status Supports(const ScoreKey& key) const override {
-    const bool serves = IsElementwise(key.loss)
-                            ? key.loss == Loss::kSigmoidCrossEntropy
-                            : cpu::FindClassLoss<float>({.loss = key.loss}) != nullptr;
-    return CheckServed(name(), key, serves);
+    const LossSpec spec = {.loss = key.loss};
+    const bool serves = IsElementwise(key.loss) ? cpu::ServesElements(spec)
+                                                : cpu::FindClassLoss<float>(spec) != nullptr;
+    return CheckServed(name(), key, serves, /*serves_general=*/true);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {

@@ -22,7 +22,10 @@ class KlDivergence : public ClassTerm<T> {
     if (spec.loss == Loss::kDistillation) factor_ = temperature * temperature;
   }
 
-  HWY_INLINE M Serves(D d, V t) const { return ClassTerm<T>::ZeroOrNormal(d, t); }
+  template <bool kLogits>
+  HWY_INLINE M Serves(D d, const ClassAt<V>& at) const {
+    return ClassTerm<T>::ZeroOrNormal(d, at.t);
+  }
 
   template <bool kLogits>
   HWY_INLINE TermAt<V> operator()(D d, const ClassAt<V>& at) const {

@@ -116,6 +116,48 @@ HWY_INLINE V LogPositive(D d, V v) {
   }
 }
 
+// The same for v of which not_v = 1 - v may have digits that v has lost, where v is close to 1.
+template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
+HWY_INLINE V LogOfComplement(D d, V v, V not_v) {
+  if constexpr (sizeof(T) == 4) {
+    const LogParts<V> parts = SplitForLog(d, v);
+    const V f = hn::IfThenElse(hn::Eq(parts.k, hn::Zero(d)), hn::Neg(not_v), parts.f);
+    return hn::MulAdd(parts.k, hn::Set(d, 0.693147181f), LogReduced(d, f));
+  } else {
+    const V half = hn::Set(d, T(0.5));
+    const V near_one = hn::Log1p(d, hn::Neg(hn::Min(not_v, half)));
+    return hn::IfThenElse(hn::Gt(v, half), near_one, hn::Log(d, hn::Min(v, half)));
+  }
+}
+
+// v^y for normal v > 0 or v = 0, |y| ≤ 16; 0^0 = 1, and results below the normal numbers are 0. The
+// relative error is about (1 + |y|) units in the last place; results must not overflow.
+template <class D, class V = hn::Vec<D>, typename T = hn::TFromD<D>>
+HWY_INLINE V Pow(D d, V v, V y) {
+  V power;
+  if constexpr (sizeof(T) == 4) {
+    // 2^(y·(k + l)), l = log2(1 + f): the whole part of the exponent costs no digits.
+    const LogParts<V> parts = SplitForLog(d, v);
+    const V yl = hn::Mul(y, hn::Mul(LogReduced(d, parts.f), hn::Set(d, 1.44269504f)));
+    const V n = hn::Round(hn::MulAdd(y, parts.k, yl));
+    const V yk = hn::Mul(y, parts.k);
+    const V r = hn::Add(hn::Add(hn::Sub(yk, n), ProductError(d, y, parts.k, yk)), yl);
+    const V magic = hn::Set(d, 12582912.0f);
+    const V fraction = ExpReduced(d, hn::Mul(r, hn::Set(d, 0.693147181f)), magic, magic);
+    const hn::RebindToSigned<D> di;
+    const V lowest = hn::Set(d, -125.0f);
+    const auto exponent = hn::ShiftLeft<23>(hn::ConvertTo(di, hn::Max(n, lowest)));
+    power = hn::BitCast(d, hn::Add(hn::BitCast(di, fraction), exponent));
+    power = hn::IfThenElseZero(hn::Ge(n, lowest), power);
+  } else {
+    const V exponent = hn::Mul(y, hn::Log(d, hn::Max(v, hn::Set(d, T(0x1p-1022)))));
+    power = hn::Exp(d, exponent);
+    power = hn::IfThenElseZero(hn::Ge(exponent, hn::Set(d, kExpFloor<T>)), power);
+  }
+  const V at_zero = hn::IfThenElseZero(hn::Eq(y, hn::Zero(d)), hn::Set(d, T(1)));
+  return hn::IfThenElse(hn::Gt(v, hn::Zero(d)), power, at_zero);
+}
+
 }  // namespace softloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/element_loss.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
 #include "kernels/cpu/sigmoid_cross_entropy.h"
@@ -27,7 +28,8 @@ class SigmoidScorer {
         classes_(static_cast<std::size_t>(key.classes)),
         dense_(key.label.kind == LabelKind::kDense),
         weighted_(!segment.mask.empty() || !segment.row_weight.empty() ||
-                  !spec_.class_weight.empty() || !dense_) {
+                  !spec_.class_weight.empty() || !spec_.class_mask.empty() || !dense_),
+        score_(FindElementLoss<T>(spec_)) {
     row_weight_ = scratch.rows.Get<T>(kMaxLeafRows);
     ids_ = scratch.ids.Get<std::int64_t>(kMaxLeafRows);
     run_.smoothing = static_cast<T>(spec_.label_smoothing);
@@ -72,9 +74,17 @@ class SigmoidScorer {
     T* loss_scratch = scratch_.loss.template Get<T>(kBlock);
     run_.gradient = io_.wants_gradient() ? io_.GradientPlace(at, n, gradient_scratch) : nullptr;
     run_.loss = io_.wants_row_loss() ? io_.RowLossPlace(at, n, loss_scratch) : nullptr;
-    ScoreSigmoid(run_, sum, tally_);
+    ScoreRun(sum);
     if (run_.gradient != nullptr) io_.WriteGradient(at, n, run_.gradient);
     if (run_.loss != nullptr) io_.WriteRowLoss(at, n, run_.loss);
+  }
+
+  void ScoreRun(LeafSum& sum) {
+    if (score_ != nullptr) {
+      score_(run_, spec_, sum, tally_);
+    } else {
+      ScoreSigmoid(run_, sum, tally_);
+    }
   }
 
   // Classes [begin, begin + lines) of rows [row, row + n); class axis first.
@@ -107,7 +117,7 @@ class SigmoidScorer {
       }
     }
     Expand(0, begin, run_.n, n, t);
-    ScoreSigmoid(run_, sum, tally_);
+    ScoreRun(sum);
     for (std::size_t line = 0; line < lines; ++line) {
       if (run_.gradient != nullptr) {
         io_.WriteGradient(element(line), n, run_.gradient + line * n);
@@ -135,8 +145,9 @@ class SigmoidScorer {
     if (weighted_) {
       T* weight = scratch_.weight.template Get<T>(kBlock);
       const std::vector<float>& by_class = spec_.class_weight;
+      const std::vector<std::uint8_t>& exists = spec_.class_mask;
       for_each([&](std::size_t i, std::size_t r, std::size_t c) {
-        const T w = row_weight_[r];
+        const T w = exists.empty() || exists[c] != 0 ? row_weight_[r] : T(-1);
         weight[i] = w > 0 ? (by_class.empty() ? w : w * static_cast<T>(by_class[c]))
                           : T(w < 0 ? kMaskedWeight : kZeroRowWeight);
       });
@@ -164,6 +175,7 @@ class SigmoidScorer {
   const std::size_t classes_;
   const bool dense_;
   const bool weighted_;
+  const ScoreElements<T> score_;  // null: ScoreSigmoid
   SigmoidRun<T> run_;
   T* row_weight_ = nullptr;
   std::int64_t* ids_ = nullptr;

@@ -20,12 +20,12 @@ struct Variant {
   DType gradient;
 };
 
-std::vector<Variant> Variants() {
+std::vector<Variant> VariantsOf(absl::Span<const Loss> losses) {
   std::vector<Variant> variants;
   const LabelFormat f32 = {}, u8 = {.dtype = DType::kU8}, f16 = {.dtype = DType::kF16},
                     row_sum = {.dtype = DType::kU8, .scale = LabelScale::kRowSum},
                     ids = {.kind = LabelKind::kClassId, .dtype = DType::kI64};
-  for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {
+  for (Loss loss : losses) {
     const bool softmax = !IsElementwise(loss);
     for (bool class_last : {true, false}) {
       variants.push_back({loss, 700, 1, class_last, DType::kF32, f32, DType::kF32});
@@ -42,6 +42,8 @@ std::vector<Variant> Variants() {
 
 class BackendBitsTest : public BackendTest {
  protected:
+  std::vector<Variant> Variants() const { return VariantsOf(losses()); }
+
   ScoreCase Make(const Variant& v) { return Make(v, v.rows); }
 
   // Ordinary rows with a few that hold NaN, infinities, weights and masks among them.

@@ -107,6 +107,63 @@ TEST_P(BackendFamilyTest, OptionsInAllCombinations) {
   }
 }
 
+// What is left of the classes decides how they are worked on; labels may be of classes that are not.
+TEST_P(BackendFamilyTest, MasksThatLeaveFewOrManyClasses) {
+  for (const LossSpec& one : OneSpecEach()) {
+    for (std::int64_t classes : {3, 40, 60, 1500}) {
+      for (std::int64_t left : {1, 5, 17, 49, 70, 1100}) {
+        if (left > classes) continue;
+        for (bool class_last : {true, false}) {
+          LossSpec spec = one;
+          spec.normalizer = Normalizer::kWeighted;
+          spec.class_mask.assign(static_cast<std::size_t>(classes), 0);
+          for (std::int64_t i = 0; i < left; ++i) {
+            spec.class_mask[static_cast<std::size_t>(i * classes / left)] = 1;
+          }
+          if (random_.Chance(0.5)) spec.class_weight = RandomWeights(classes, random_);
+          ItemShape item = FamilyItem(classes > 100 ? 9 : 35, classes, class_last);
+          Check(item, spec);
+          item.label = {.kind = LabelKind::kClassId, .dtype = DType::kI32};
+          Check(item, spec);
+          item.label = {.dtype = DType::kU8};
+          if (!IsElementwise(spec.loss)) item.label.scale = LabelScale::kRowSum;
+          item.prediction = DType::kBF16;
+          item.gradient = DType::kF16;
+          Check(item, spec, {}, {.pieces = {.max_size = 100, .misalign = 3}});
+          if (HasFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+// Classes that do not exist may hold anything.
+TEST_P(BackendFamilyTest, MaskedClassesAreNotLookedAt) {
+  for (const LossSpec& one : OneSpecEach()) {
+    for (std::int64_t classes : {6, 80}) {
+      for (bool class_last : {true, false}) {
+        LossSpec spec = one;
+        spec.class_mask = RandomMask(classes, random_);
+        const ScoreCase c = RandomCase(FamilyItem(20, classes, class_last), spec, {}, random_);
+        if (!backend().Supports(c.plan.key).ok()) continue;
+        const Geometry& g = c.plan.geometry;
+        std::vector<double> x = ToRowOrder(g, Decode(DType::kF32, c.prediction));
+        std::vector<double> t = ToRowOrder(g, Decode(DType::kF32, c.label));
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          if (spec.class_mask[i % static_cast<std::size_t>(classes)] != 0) continue;
+          x[i] = i % 2 ? HUGE_VAL : std::nan("");
+          t[i] = i % 3 ? -3 : std::nan("");
+        }
+        EXPECT_EQ(ScoreAlone(backend(), CaseOf(c.item, spec, x, t))
+                      .BitDifference(ScoreAlone(backend(), c)),
+                  "")
+            << c.Describe();
+        ++checked_;
+      }
+    }
+  }
+}
+
 TEST_P(BackendFamilyTest, EveryDTypeAndLabel) {
   std::vector<LabelFormat> labels;
   for (DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF64, DType::kU8}) {

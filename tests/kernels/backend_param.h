@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "kernels/backends.h"
+#include "kernels/loss.h"
 
 namespace softloss::testing {
 
@@ -42,6 +43,17 @@ class BackendTest : public ::testing::TestWithParam<std::string> {
     backend_ = *std::move(backend);
   }
   Backend& backend() { return *backend_; }
+
+  // The losses that the backend serves, of all there are. The reference, which is compared with
+  // itself, has two: enough to test the tests.
+  std::vector<Loss> losses() const {
+    if (GetParam() == "reference") return {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy};
+    std::vector<Loss> served;
+    for (Loss loss : AllLosses()) {
+      if (backend_->Supports({.loss = loss}).ok()) served.push_back(loss);
+    }
+    return served;
+  }
 
  private:
   std::unique_ptr<Backend> backend_;

@@ -9,6 +9,7 @@
 #include "hwy/highway.h"
 #include "hwy/targets.h"
 #include "kernels/backends.h"
+#include "tests/kernels/family_specs.h"
 #include "tests/testing/score_case.h"
 #include "tests/testing/score_expectation.h"
 
@@ -100,6 +101,31 @@ TEST_P(CpuTargetsTest, DTypesAndOptions) {
       }
       if (HasFailure()) return;
     }
+  }
+}
+
+// Every loss with its parameters, and the options that change how a class or an element is predicted.
+TEST_P(CpuTargetsTest, FamilyOfLosses) {
+  for (const LossSpec& one : ParameterSpecs()) {
+    for (std::int64_t classes : {1, 7, 16, 33, 50, 90}) {
+      for (bool class_last : {true, false}) {
+        ItemShape item = FamilyItem(21, classes, class_last);
+        item.prediction = random_.Chance(0.3) ? DType::kF64 : DType::kF32;
+        item.has_row_weight = random_.Chance(0.3);
+        Check(item, one, {.labels = class_last ? LabelStyle::kNormalized : LabelStyle::kOneHot});
+        LossSpec spec = one;
+        if (random_.Chance(0.5)) spec.class_mask = RandomMask(classes, random_);
+        if (random_.Chance(0.5)) spec.class_weight = RandomWeights(classes, random_);
+        if (random_.Chance(0.5)) spec.label_smoothing = 0.05f;
+        if (random_.Chance(0.5)) {
+          spec.prediction_kind = PredictionKind::kProbabilities;
+          spec.temperature.reset();
+          spec.z_loss.reset();
+        }
+        Check(item, spec);
+      }
+    }
+    if (HasFailure()) return;
   }
 }
 

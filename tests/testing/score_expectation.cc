@@ -103,6 +103,7 @@ class Comparison {
 
   void CompareLeaves() {
     const auto leaf_rows = static_cast<std::size_t>(case_.plan.leaf_rows);
+    const Real underflow = HalfUlp(case_.plan.row_loss_dtype(), 0);  // of the type of computation
     for (std::size_t leaf = 0; leaf < outcome_.leaves.size(); ++leaf) {
       Real loss = 0, terms = 0, weight = 0, weight_terms = 0, square = 0, square_error = 0;
       const std::size_t end = std::min((leaf + 1) * leaf_rows, expected_.rows.size());
@@ -113,7 +114,8 @@ class Comparison {
         weight += row.weight;
         weight_terms += row.weight_terms;
         for (std::size_t c = 0; c < row.gradient.size(); ++c) {
-          const Real error = bounds_.gradient * row.gradient_scale[c];
+          // What rounds to 0 has no square.
+          const Real error = bounds_.gradient * row.gradient_scale[c] + underflow;
           square += row.gradient[c] * row.gradient[c];
           square_error += error * (2 * std::fabs(row.gradient[c]) + error);
         }
@@ -161,7 +163,9 @@ Expectation Expect(const ScoreCase& c) {
         t[static_cast<std::size_t>(k)] =
             id >= 0 ? k == id : reference::LoadFloat(key.label.dtype, c.label.data(), at);
       }
-      if (key.label.kind == LabelKind::kDense) t = reference::DecodeLabels(key, t);
+      if (key.label.kind == LabelKind::kDense) {
+        t = reference::DecodeLabels(key, t, c.spec.class_mask);
+      }
       const Real weight =
           c.item.has_row_weight ? reference::LoadFloat(DType::kF32, c.row_weight.data(), r) : 1;
       row = reference::ScoreRow(key, c.spec, x, t, weight);
@@ -172,7 +176,7 @@ Expectation Expect(const ScoreCase& c) {
   return expectation;
 }
 
-double HalfUlp(DType dtype, double value) {
+Real HalfUlp(DType dtype, double value) {
   int digits = 24;
   int smallest = -149;
   switch (dtype) {
@@ -182,7 +186,7 @@ double HalfUlp(DType dtype, double value) {
     default: break;
   }
   const int exponent = value == 0 || !std::isfinite(value) ? smallest : std::ilogb(value);
-  return std::scalbn(0.5, std::max(exponent - digits + 1, smallest));
+  return std::scalbn(Real{0.5}, std::max(exponent - digits + 1, smallest));
 }
 
 void ExpectMatches(const ScoreCase& c, const ScoreOutcome& outcome, bool any_nonfinite) {

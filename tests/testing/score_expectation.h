@@ -31,7 +31,7 @@ struct Expectation {
 Expectation Expect(const ScoreCase& c);
 
 // Half the distance between neighbours of `dtype` at `value`.
-double HalfUlp(DType dtype, double value);
+reference::Real HalfUlp(DType dtype, double value);
 
 // Compares everything; gtest failures (a few at most) tell the differences. With `any_nonfinite`,
 // NaN and infinities are all the same: for infinite labels, which only promise to be non-finite.
