@@ -3,6 +3,8 @@
 
 #include <malloc.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <string>
@@ -10,6 +12,7 @@
 
 #include "tests/bench/bench_report.h"
 #include "tests/bench/server_process.h"
+#include "tests/bench/shared_driver.h"
 #include "tests/bench/stream_driver.h"
 
 namespace softloss {
@@ -34,12 +37,35 @@ constexpr Case kCases[] = {
 constexpr std::int64_t kBytesARun = std::int64_t{1} << 30;
 constexpr std::int64_t kMostItemsARun = 32768;
 
+// Tensors that do not travel, against ones that are only moved, and against no server at all. The
+// engine has as many threads as the server.
+void MeasureSharedMemory(const std::string& ours, StreamDriver& raw, BenchReport* report) {
+  constexpr Workload kWorkload{2 << 20, 4};
+  constexpr std::int64_t kItems = kBytesARun / kWorkload.item_bytes;
+  constexpr double kGigabytes = static_cast<double>(kItems) * kWorkload.item_bytes / 1e9;
+  constexpr int kThreads = 2;
+  SharedDriver shared(ours, kWorkload);
+  const auto by_server = [&] { return kGigabytes / shared.RunServer(kItems); };
+  BenchRow row = MeasurePairs("2 MiB by shared memory, over raw f32", "GB/s", by_server,
+                              [&] { return kGigabytes / raw.Run(kWorkload, kItems); });
+  row.at_least = 3;
+  row.aim = 5;
+  report->Add(std::move(row));
+  row = MeasurePairs("2 MiB by shared memory, over in process", "GB/s", by_server,
+                     [&] { return kGigabytes / shared.RunEngine(kItems, kThreads); });
+  row.at_least = 0.80;
+  row.aim = 0.95;
+  report->Add(std::move(row));
+}
+
 int Main(const std::string& output) {
   // Both servers and this process keep large blocks: page faults are not what is compared.
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  const std::string memory_socket = "/tmp/transport_bench." + std::to_string(getpid());
   const ServerProcess ours({SiblingProgram("softlossd"), "--listen=127.0.0.1:0", "--backend=cpu",
-                            "--io_threads=1", "--cpu_threads=1"});
+                            "--io_threads=1", "--cpu_threads=1", "--metrics_listen=off",
+                            "--shared_memory_socket=" + memory_socket});
   const ServerProcess raw({SiblingProgram("byte_server")});
   StreamDriver our_stream(ours.address());
   StreamDriver raw_stream(raw.address());
@@ -58,6 +84,8 @@ int Main(const std::string& output) {
     row.aim = c.aim;
     report.Add(std::move(row));
   }
+  MeasureSharedMemory(ours.address(), raw_stream, &report);
+  unlink(memory_socket.c_str());
   return report.Write(output) ? 0 : 1;
 }
 

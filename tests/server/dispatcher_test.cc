@@ -128,6 +128,22 @@ TEST_F(DispatcherTest, LargeTasksSpillToAnIdleWorkerAndStayWithoutOne) {
   EXPECT_TRUE(here.is_set());
 }
 
+// What only shared memory can hold never keeps the calling thread from its other clients.
+TEST_F(DispatcherTest, TasksLargerThanMessagesWaitForAWorker) {
+  Dispatcher dispatcher(&backend_, &workers_, nullptr, &clock_, kSpill);
+  backend_.ShutGate();
+  Result first, second;
+  dispatcher.Run(Task(&first, Dispatcher::kLargeBytes));
+  dispatcher.Run(Task(&second, Dispatcher::kLargeBytes));
+  EXPECT_FALSE(first.is_set());
+  EXPECT_FALSE(second.is_set());
+  backend_.OpenGate();
+  EXPECT_TRUE(first.Await().ok());
+  EXPECT_TRUE(second.Await().ok());
+  EXPECT_NE(first.thread(), std::this_thread::get_id());
+  EXPECT_NE(second.thread(), std::this_thread::get_id());
+}
+
 TEST_F(DispatcherTest, CancelledAndExpiredTasksAreNeverComputed) {
   Dispatcher dispatcher(&backend_, &workers_, nullptr, &clock_, kSpill);
   Result cancelled;
