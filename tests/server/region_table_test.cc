@@ -99,7 +99,8 @@ TEST_F(RegionTableTest, FreedMemoryStaysWhileItIsUsed) {
   EXPECT_EQ(mapped_, 1);
   used.data[899] = std::byte{1};
   EXPECT_THAT(Register("a", 900), StatusIs(absl::StatusCode::kResourceExhausted,
-                                           HasSubstr("in use 900; asked for 900")));
+                                           HasSubstr("shared_memory_session_bytes of tenant "
+                                                     "'uid 1' is 1000, in use 900")));
   used = RegionRange();
   EXPECT_EQ(mapped_, 0);
   EXPECT_EQ(table_.bytes(), 0);
