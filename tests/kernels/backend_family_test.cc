@@ -214,6 +214,37 @@ TEST_P(BackendFamilyTest, LogitsNearAndFar) {
   }
 }
 
+// Certain answers, where exponentials reach the end of fp32's normal numbers and a small power does not.
+TEST_P(BackendFamilyTest, MarginsWhereExponentialsUnderflow) {
+  std::vector<LossSpec> specs = OneSpecEach();
+  for (float gamma : {0.25f, 0.5f, 1.0f, 3.0f}) {
+    specs.push_back({.loss = Loss::kExpectedFocal});
+    specs.back().gamma = gamma;
+  }
+  for (const LossSpec& one : specs) {
+    for (std::size_t classes : {3u, 40u, 90u}) {
+      for (bool right : {true, false}) {
+        const std::size_t rows = 60;
+        std::vector<double> x(rows * classes), t(rows * classes);
+        for (std::size_t r = 0; r < rows; ++r) {
+          for (std::size_t c = 0; c < classes; ++c) {
+            const double margin = c < 3 ? 80 + 0.5 * static_cast<double>(r) : 300;
+            x[r * classes + c] = c == 1 ? 0 : -margin;
+          }
+          t[r * classes + (right ? 1 : 2)] = 1;
+        }
+        const ItemShape item = FamilyItem(rows, static_cast<std::int64_t>(classes), true);
+        const ScoreCase c = CaseOf(item, one, x, t);
+        if (!backend().Supports(c.plan.key).ok()) continue;
+        ExpectMatches(c, ScoreAlone(backend(), c));
+        if (HasFailure()) ADD_FAILURE() << DescribeParameters(one);
+        ++checked_;
+        if (HasFailure()) return;
+      }
+    }
+  }
+}
+
 // A large offset that all classes share must not cost digits.
 TEST_P(BackendFamilyTest, LogitsWithACommonOffset) {
   for (const LossSpec& one : OneSpecEach()) {

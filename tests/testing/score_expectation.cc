@@ -103,7 +103,9 @@ class Comparison {
 
   void CompareLeaves() {
     const auto leaf_rows = static_cast<std::size_t>(case_.plan.leaf_rows);
-    const Real underflow = HalfUlp(case_.plan.row_loss_dtype(), 0);  // of the type of computation
+    // Squares are taken in the type of computation: those below its normal numbers may be lost.
+    const Real least_square =
+        case_.plan.row_loss_dtype() == DType::kF64 ? Real{0x1p-1022} : Real{0x1p-126f};
     for (std::size_t leaf = 0; leaf < outcome_.leaves.size(); ++leaf) {
       Real loss = 0, terms = 0, weight = 0, weight_terms = 0, square = 0, square_error = 0;
       const std::size_t end = std::min((leaf + 1) * leaf_rows, expected_.rows.size());
@@ -114,10 +116,10 @@ class Comparison {
         weight += row.weight;
         weight_terms += row.weight_terms;
         for (std::size_t c = 0; c < row.gradient.size(); ++c) {
-          // What rounds to 0 has no square.
-          const Real error = bounds_.gradient * row.gradient_scale[c] + underflow;
+          const Real error = bounds_.gradient * row.gradient_scale[c];
           square += row.gradient[c] * row.gradient[c];
           square_error += error * (2 * std::fabs(row.gradient[c]) + error);
+          if (row.gradient[c] != 0) square_error += least_square;
         }
       }
       const LeafSum& got = outcome_.leaves[leaf];

@@ -17,7 +17,7 @@ struct ErrorBounds {
 
 constexpr ErrorBounds BoundsFor(DType prediction) {
   if (prediction == DType::kF64) return {1e-13, 1e-13, 1e-290};
-  return {1e-6, 4e-7, 1e-36};
+  return {1e-6, 4e-7, 1e-35};
 }
 
 // The oracle's answer, an entry a row; `loss` and so on as in reference::Row.
