@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/row_arrays.h"
 #include "kernels/loss.h"
+#include "layout/fragments.h"
 
 namespace softloss::cpu {
 
@@ -30,6 +31,7 @@ struct ClassColumns {
   const LossSpec* spec = nullptr;
   const LossParameters* parameters = nullptr;  // the spec's
   T* spare = nullptr;  // [classes][stride], for the kernel's own use; t too may be overwritten
+  Fragments ahead;     // what will be read next, as far as that is known: a hint
 };
 
 // One row, the classes in SIMD lanes: for many classes.
@@ -44,6 +46,8 @@ struct ClassRow {
   T id_weight = 1;
   T row_weight = 1;
   T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
+  // `rows` only: the gradient is aligned to StreamAlignment(), and is written past the caches.
+  bool streams = false;
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
   const LossParameters* parameters = nullptr;  // the spec's
@@ -87,6 +91,9 @@ struct ClassLoss {
 
   // For kMinRowClasses classes or more.
   ClassRowResult<T> (*row)(const ClassRow<T>& row) = nullptr;
+  // Several rows at once, all with t or all with ids, each with a spare of its own: the same bits as
+  // from `row`. Null: row by row.
+  void (*rows)(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) = nullptr;
 
   // The loss, without the row weight; the gradient to `gradient` [classes], which may be row.x. Null:
   // the reference's arithmetic serves the rows that the kernels do not.

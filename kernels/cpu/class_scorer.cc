@@ -3,11 +3,12 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
-#include "hwy/cache_control.h"
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/class_selection.h"
 #include "kernels/cpu/label_transform.h"
+#include "kernels/cpu/row_block.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
 #include "kernels/cpu/transpose.h"
@@ -18,7 +19,7 @@ namespace softloss::cpu {
 namespace {
 
 // Up to so many classes, rows are turned into columns: a row would fill few vectors.
-constexpr std::size_t kMaxTransposedClasses = 48;
+constexpr std::size_t kMaxTransposedClasses = 128;
 // Tiles have more classes than this only with leaves of less than a SIMD vector of rows.
 constexpr std::size_t kMaxTileClasses = 1024;
 constexpr std::size_t kMaxLeafRows = 256;
@@ -28,10 +29,11 @@ bool UsesColumns(std::size_t classes, bool class_last) {
   return classes <= (class_last ? kMaxTransposedClasses : kMaxTileClasses);
 }
 
-// Rows whose logits and labels stay in the L1 cache between the passes.
-std::size_t ColumnRows(std::size_t classes) {
+// Rows whose logits and labels stay in the nearest caches between the passes. The lines of tiles are
+// read and written in pieces of that many, which must not be too short.
+std::size_t ColumnRows(std::size_t classes, bool class_last) {
   std::size_t rows = kMaxLeafRows;
-  while (rows > 32 && rows * classes > 3072) rows /= 2;
+  while (rows > 32 && rows * classes > (class_last ? 3072 : 6144)) rows /= 2;
   return rows;
 }
 
@@ -87,13 +89,19 @@ class ClassScorer {
     }
     sum = LeafSum();
     if (columns_) {
-      const std::size_t step = ColumnRows(classes_);
+      const std::size_t step = ColumnRows(classes_, io_.key().class_last);
       for (std::size_t i = 0; i < n; i += step) {
         ScoreColumns(row + static_cast<std::int64_t>(i), i, std::min(step, n - i), sum);
       }
     } else {
       std::fill_n(rows_.gradient_square, kMaxLeafRows, T(0));
-      for (std::size_t i = 0; i < n; ++i) ScoreRow(row + static_cast<std::int64_t>(i), i, sum);
+      const bool at_once = loss_.rows != nullptr && io_.key().class_last && selection_.all() &&
+                           !transforms_ && (dense_ || loss_.takes_ids);
+      const std::size_t step = at_once ? RowBlock<T>::Rows(classes_) : 1;
+      for (std::size_t i = 0; i < n; i += step) {
+        const std::int64_t at = row + static_cast<std::int64_t>(i);
+        at_once ? ScoreRows(at, i, std::min(step, n - i), sum) : ScoreRow(at, i, sum);
+      }
       FinishLosses(n, rows_, base_, log_factor_, others_);
     }
     SumRows(n, rows_, tolerance_, sum, tally_);
@@ -123,6 +131,7 @@ class ClassScorer {
     block.spec = &spec_;
     block.parameters = &parameters_;
     block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
+    ahead_.clear();
     LoadColumns(row, block, block.x,
                 [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
     if (dense_) {
@@ -136,6 +145,7 @@ class ClassScorer {
         if (position >= 0) block.t[static_cast<std::size_t>(position) * block.stride + i] = 1;
       }
     }
+    block.ahead = ahead_;
     const RowArrays<T> rows = rows_.From(begin);
     bool unusual = transforms_ && TransformLabels(transform_, block, rows);
     unusual |= loss_.columns(block, rows);
@@ -155,17 +165,19 @@ class ClassScorer {
     if (block.gradient) StoreColumns(row, block);
   }
 
-  // The next rows' part of a line mostly lies behind: it comes in while these rows are worked on.
-  static void PrefetchAfter(const T* from, std::size_t n) {
-    constexpr std::size_t kLine = 64 / sizeof(T);
-    for (std::size_t i = n; i < 2 * n; i += kLine) hwy::Prefetch(from + i);
+  // What follows what was read in place, the next block's, comes in while the kernel works.
+  void LookAhead(const T* read, std::size_t n, const T* scratch) {
+    if (read == scratch) return;
+    ahead_.push_back({reinterpret_cast<const std::byte*>(read + n), n * sizeof(T)});
   }
 
   template <class Read>
   void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
     if (io_.key().class_last) {
       const std::size_t elements = block.rows * selection_.classes();
-      const T* from = read(Element(row, 0), elements, scratch_.decoded.template Get<T>(elements));
+      T* const decoded = scratch_.decoded.template Get<T>(elements);
+      const T* from = read(Element(row, 0), elements, decoded);
+      LookAhead(from, elements, decoded);
       if (!selection_.all()) {
         T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
         selection_.Squeeze(from, block.rows, squeezed);
@@ -177,7 +189,7 @@ class ClassScorer {
     for (std::size_t c = 0; c < classes_; ++c) {
       T* line = to + c * block.stride;
       const T* from = read(Element(row, selection_.Index(c)), block.rows, line);
-      PrefetchAfter(from, block.rows);
+      LookAhead(from, block.rows, line);
       if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
     }
   }
@@ -205,6 +217,42 @@ class ClassScorer {
     for (std::size_t c = 0; c < selection_.classes(); ++c) {
       if (!selection_.Exists(c)) io_.WriteGradient(Element(row, c), block.rows, block.x);
     }
+  }
+
+  // Rows [row, row + n), entries [begin, begin + n) of the leaf's arrays, whose labels are as given.
+  void ScoreRows(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
+    block_.Read(io_, row, n, dense_);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t entry = begin + i;
+      const bool active = rows_.row_weight[entry] > 0;
+      base_[entry] = log_factor_[entry] = others_[entry] = 0;
+      rows_.label_sum[entry] = 1;
+      rows_.class_weighted[entry] = T(active);
+      if (!active) {
+        block_.Clear(i);
+        continue;
+      }
+      ClassRow<T>& in = block_.Add(i, entry);
+      in.id = ids_[entry];
+      in.row_weight = rows_.row_weight[entry];
+      in.class_weight = term_weight_;
+      in.spec = &spec_;
+      in.parameters = &parameters_;
+    }
+    block_.Score(loss_,
+                 [&](std::size_t entry, const ClassRow<T>& in, const ClassRowResult<T>& result) {
+                   base_[entry] = result.loss;
+                   log_factor_[entry] = result.log_factor;
+                   others_[entry] = result.others;
+                   rows_.gradient_square[entry] = result.gradient_square;
+                   if (dense_)
+                     rows_.label_sum[entry] = rows_.class_weighted[entry] = result.label_sum;
+                   if (result.usable && result.in_range) return;
+                   if (in.streams) FlushStream();  // what is written again comes after it
+                   RepairRow(row + static_cast<std::int64_t>(entry - begin), entry, result.usable,
+                             in.gradient, sum);
+                 });
+    block_.Write(io_);
   }
 
   // Row `row`, entry `i` of the leaf's arrays, on its own. Fills base_, log_factor_ and others_.
@@ -350,6 +398,8 @@ class ClassScorer {
   T* log_factor_ = nullptr;
   T* others_ = nullptr;
   std::int64_t* ids_ = nullptr;
+  std::vector<Fragment> ahead_;
+  RowBlock<T> block_;
   UnusualRows<T> unusual_{io_, loss_, selection_, transform_, tally_};
 };
 

@@ -101,6 +101,21 @@ HWY_INLINE V DotOfPacks(const Pack<V, 4>& a, const Pack<V, 4>& b) {
   return hn::Add(low, high);
 }
 
+// A constant for several vectors. Compilers would rather read it again for each of them, and loads are
+// what these kernels are short of.
+template <class D>
+HWY_INLINE hn::Vec<D> InRegister(D d, hn::TFromD<D> value) {
+  auto v = hn::Set(d, value);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
+#if HWY_MAX_BYTES == 64
+  asm("" : "+v"(v.raw));
+#else
+  asm("" : "+x"(v.raw));
+#endif
+#endif
+  return v;
+}
+
 template <std::size_t N, class V, std::size_t... I>
 HWY_INLINE Pack<V, N> SpreadOf(V v, std::index_sequence<I...>) {
   return {{(static_cast<void>(I), v)...}};
@@ -123,11 +138,13 @@ HWY_INLINE Pack<V, N> ExpReduced(D d, const Pack<V, N>& u, const Pack<V, N>& t,
   const hn::RebindToSigned<D> di;
   const auto k = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, t, magic);
   const auto reduce = [&](const Pack<V, N>& from, float part) HWY_ATTR {
-    return Each([&](V a, V b) HWY_ATTR { return hn::NegMulAdd(a, hn::Set(d, part), b); }, k, from);
+    const V factor = InRegister(d, part);
+    return Each([&](V a, V b) HWY_ATTR { return hn::NegMulAdd(a, factor, b); }, k, from);
   };
   const auto r = reduce(reduce(u, 0.693359375f), -2.12194440e-4f);
   const auto next = [&](const Pack<V, N>& p, float c) HWY_ATTR {
-    return Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, b, hn::Set(d, c)); }, p, r);
+    const V coefficient = InRegister(d, c);
+    return Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, b, coefficient); }, p, r);
   };
   auto p = next(Spread<N>(hn::Set(d, 1.39262504e-3f)), 8.36323295e-3f);
   p = next(next(p, 4.16665524e-2f), 1.66665763e-1f);
@@ -168,27 +185,27 @@ HWY_INLINE RelativeTo<V, N> RelativeToMax(D d, const Pack<V, N>& max) {
 template <class D, class V, std::size_t N, typename T = hn::TFromD<D>>
 HWY_INLINE Pack<V, N> ExpRelative(D d, const RelativeTo<V, N>& to, const Pack<V, N>& x) {
   const auto u = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, x, to.subtract);
-  const auto keep = [&](V a, V b, V c) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(b, c), a); };
   if constexpr (sizeof(T) == 4) {
-    const auto t = Each(
-        [&](V a, V b) HWY_ATTR { return hn::MulAdd(a, hn::Set(d, 1.44269504f), b); }, u, to.magic);
-    return Each(keep, ExpReduced(d, u, t, to.magic), t, to.floor);
+    const V log2_e = InRegister(d, 1.44269504f);
+    const auto t = Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, log2_e, b); }, u, to.magic);
+    return Each([&](V a, V b, V c) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(b, c), a); },
+                ExpReduced(d, u, t, to.magic), t, to.floor);
   } else {
-    return Each(keep, Each([&](V a) HWY_ATTR { return hn::Exp(d, a); }, u), u, to.floor);
+    return Each([&](V a, V b) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(a, b), hn::Exp(d, a)); },
+                u, to.floor);
   }
 }
 
 // fp32: ln(1 + f) = 2 atanh(w), given w; q are the minimax polynomial's coefficients in w² from the
 // second on.
 template <class D, class V, std::size_t N>
-HWY_INLINE Pack<V, N> TwiceAtanh(D d, const Pack<V, N>& w, float q4, float q3, float q2, float q1,
-                                 float q0) {
+HWY_INLINE Pack<V, N> TwiceAtanh(D d, const Pack<V, N>& w, float q3, float q2, float q1, float q0) {
   const auto s = Each([&](V a) HWY_ATTR { return hn::Mul(a, a); }, w);
   const auto next = [&](const Pack<V, N>& p, float c) HWY_ATTR {
-    return Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, b, hn::Set(d, c)); }, p, s);
+    const V coefficient = InRegister(d, c);
+    return Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, b, coefficient); }, p, s);
   };
-  auto q = q4 == 0 ? Spread<N>(hn::Set(d, q3)) : next(Spread<N>(hn::Set(d, q4)), q3);
-  q = next(next(next(q, q2), q1), q0);
+  const auto q = next(next(next(Spread<N>(hn::Set(d, q3)), q2), q1), q0);
   return Each([&](V a, V b, V c) HWY_ATTR { return hn::MulAdd(hn::Mul(a, b), c, hn::Add(a, a)); },
               w, s, q);
 }
@@ -215,7 +232,7 @@ HWY_INLINE Pack<V, N> LogOnePlus(D d, const Pack<V, N>& z) {
         },
         u, k_bits, z);
     const auto w = Each([&](V a) HWY_ATTR { return hn::Div(a, hn::Add(a, hn::Set(d, 2.0f))); }, f);
-    const auto log = TwiceAtanh(d, w, 0, 0.233369261f, 0.285505831f, 0.400001228f, 0.666666687f);
+    const auto log = TwiceAtanh(d, w, 0.233369261f, 0.285505831f, 0.400001228f, 0.666666687f);
     return Each(
         [&](V a, V b) HWY_ATTR {
           const V k = hn::ConvertTo(d, hn::ShiftRight<23>(hn::BitCast(di, a)));
@@ -245,10 +262,24 @@ HWY_INLINE Logistic<V, N> LogisticOf(D d, const Pack<V, N>& z) {
         [&](V a, V b) HWY_ATTR { return hn::Div(hn::Set(d, 1.0f), hn::Mul(a, b)); }, one_z, two_z);
     const auto w = Each(times, z, Each(times, one_z, both));
     return {Each(times, two_z, both),
-            TwiceAtanh(d, w, 0.232249215f, 0.217064604f, 0.28592366f, 0.399997056f, 0.666666687f)};
+            TwiceAtanh(d, w, 0.2802446f, 0.27999142f, 0.400217f, 0.6666641f)};
   } else {
     return {Each([&](V a) HWY_ATTR { return hn::Div(hn::Set(d, T(1)), a); }, one_z),
             Each([&](V a) HWY_ATTR { return hn::Log1p(d, a); }, z)};
+  }
+}
+
+// e^x for x ≤ 0; 0 below 1e-36 (fp32) or 1e-307.
+template <class D, class V, std::size_t N, typename T = hn::TFromD<D>>
+HWY_INLINE Pack<V, N> ExpNonPositive(D d, const Pack<V, N>& x) {
+  if constexpr (sizeof(T) == 4) {
+    const V base = hn::Set(d, 12582912.0f);
+    return ExpRelative(d,
+                       RelativeTo<V, N>{Spread<N>(hn::Zero(d)), Spread<N>(base),
+                                        Spread<N>(hn::Sub(base, hn::Set(d, 122.0f)))},
+                       x);
+  } else {
+    return Each([&](V a) HWY_ATTR { return ExpNonPositive(d, a); }, x);
   }
 }
 

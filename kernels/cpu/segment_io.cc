@@ -1,6 +1,8 @@
 #include "kernels/cpu/segment_io.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstring>
 
 #include "kernels/cpu/row_arrays.h"
@@ -8,6 +10,14 @@
 
 namespace softloss::cpu {
 namespace {
+
+constexpr std::size_t kMaxLeafRows = 256;
+template <typename T>
+constexpr std::array<T, kMaxLeafRows> kOnes = [] {
+  std::array<T, kMaxLeafRows> ones{};
+  ones.fill(T(1));
+  return ones;
+}();
 
 template <typename V>
 V Load(const std::byte* from, std::size_t i) {
@@ -73,12 +83,12 @@ SegmentIo<T>::SegmentIo(const ScoreKey& key, const Segment& segment, Scratch& sc
 template <typename T>
 absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, std::int64_t* ids) {
   const std::size_t padded = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum;
-  std::fill(weight, weight + n, T(1));
+  std::memcpy(weight, kOnes<T>.data(), n * sizeof(T));
   std::fill(weight + n, weight + padded, T(-1));
   const bool has_ids = key_.label.kind == LabelKind::kClassId;
   if (scratch_.mask.empty() && scratch_.row_weight.empty() && !has_ids) return absl::OkStatus();
 
-  std::byte mask_bytes[256], weight_bytes[256 * sizeof(float)];  // leaves have at most 256 rows
+  std::byte mask_bytes[kMaxLeafRows], weight_bytes[kMaxLeafRows * sizeof(float)];
   const std::byte* mask = scratch_.mask.empty() ? nullptr : scratch_.mask.Read(row, n, mask_bytes);
   const std::byte* weights =
       scratch_.row_weight.empty()
@@ -147,6 +157,14 @@ T* SegmentIo<T>::GradientPlace(std::int64_t begin, std::size_t n, T* scratch) {
   if (key_.gradient != kNative<T> || scratch_.gradient.streams) return scratch;
   std::byte* place = scratch_.gradient.InPlace(begin * gradient_size_, n * sizeof(T));
   return place != nullptr ? reinterpret_cast<T*>(place) : scratch;
+}
+
+template <typename T>
+T* SegmentIo<T>::StreamedGradientPlace(std::int64_t begin, std::size_t n) {
+  if (key_.gradient != kNative<T> || !scratch_.gradient.streams) return nullptr;
+  std::byte* place = scratch_.gradient.InPlace(begin * gradient_size_, n * sizeof(T));
+  const bool aligned = reinterpret_cast<std::uintptr_t>(place) % StreamAlignment() == 0;
+  return aligned ? reinterpret_cast<T*>(place) : nullptr;
 }
 
 template <typename T>

@@ -40,6 +40,8 @@ class SegmentIo {
   // Where to compute [begin, begin + n): in place, else `scratch`. WriteX afterwards is then what
   // delivers it; for results in place it does nothing.
   T* GradientPlace(std::int64_t begin, std::size_t n, T* scratch);
+  // The place itself, if it is to be written past the caches and is aligned for that; else null.
+  T* StreamedGradientPlace(std::int64_t begin, std::size_t n);
   void WriteGradient(std::int64_t begin, std::size_t n, const T* from);
   void WriteStridedGradient(std::int64_t begin, std::int64_t stride, std::size_t n, const T* from);
   T* RowLossPlace(std::int64_t begin, std::size_t n, T* scratch);

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/exact.h"
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/sigmoid_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,6 +24,7 @@ class SigmoidKernel {
   using D = Tag<T>;
   using V = hn::Vec<D>;
   using M = hn::Mask<D>;
+  using DI = hn::RebindToSigned<D>;
 
  public:
   SigmoidKernel(const SigmoidRun<T>& run, Tally& tally) : run_(run), tally_(tally) {}
@@ -33,6 +35,10 @@ class SigmoidKernel {
     const std::size_t whole = run_.n / lanes * lanes;
     for (std::size_t i = 0; i < whole;) {
       const std::size_t end = std::min(whole, i + kVectorsPerFlush * lanes);
+      if (kPlain && end == i + kVectorsPerFlush * lanes && PlainGroup(i)) {
+        i = end;
+        continue;
+      }
       loss_sum_ = square_sum_ = weight_sum_ = hn::Zero(d_);
       for (; i < end; i += lanes) Vector<kPlain>(run_, i, lanes);
       Flush();
@@ -74,6 +80,78 @@ class SigmoidKernel {
     copy_back(out[1], run_.loss);
   }
 
+  // e^-|x|.
+  template <std::size_t N>
+  static HWY_INLINE Pack<V, N> Exponentials(const Pack<V, N>& x) {
+    const D d;
+    return ExpNonPositive(d, Each([&](V a) HWY_ATTR { return hn::Or(a, hn::SignBit(d)); }, x));
+  }
+
+  // Loss and gradient without weights and smoothing, given e^-|x|.
+  template <std::size_t N>
+  static HWY_INLINE void Plain(const Pack<V, N>& x, const Pack<V, N>& t, const Pack<V, N>& e,
+                               Pack<V, N>& loss, Pack<V, N>& gradient) {
+    const D d;
+    const V one = hn::Set(d, T(1));
+    const auto logistic = LogisticOf(d, e);
+    // 1 for x ≥ 0, else 0, by the sign.
+    const auto step = Each(
+        [&](V a) HWY_ATTR {
+          const auto negative = hn::BroadcastSignBit(hn::BitCast(DI(), a));
+          return hn::AndNot(hn::BitCast(d, negative), one);
+        },
+        x);
+    // 1 - v for x ≥ 0, else v.
+    const auto flip = [&](V a, V v, V b)
+                          HWY_ATTR { return hn::Xor(hn::Sub(a, v), hn::And(hn::SignBit(d), b)); };
+    loss = Each([&](V a, V b, V c) HWY_ATTR { return hn::MulAdd(a, hn::Abs(b), c); },
+                Each(flip, step, t, x), x, logistic.log);
+    // The logistic function of -|x|, then of x.
+    const auto low = Each([&](V a, V b) HWY_ATTR { return hn::Mul(a, b); }, e, logistic.inverse);
+    gradient = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, Each(flip, step, low, x), t);
+  }
+
+  // kVectorsPerFlush vectors from `begin` on, as Vector<true> would score them; false, with nothing
+  // counted, if one of them needs a closer look.
+  HWY_INLINE bool PlainGroup(std::size_t begin) {
+    const std::size_t lanes = hn::Lanes(d_), end = begin + kVectorsPerFlush * lanes;
+    const T* const x_from = run_.x;
+    const T* const t_from = run_.t;
+    T* const gradient_to = run_.gradient;
+    T* const loss_to = run_.loss;
+    const hn::RebindToUnsigned<D> du;
+    // As integers, NaN and infinities are the largest magnitudes.
+    auto most = hn::Zero(du);
+    UnitRange<D> range(d_);
+    V loss_sum = hn::Zero(d_), square_sum = loss_sum;
+    HWY_ALIGN T exponentials[kVectorsPerFlush * 16];
+    for (std::size_t i = 0; i < kVectorsPerFlush * lanes; i += kPack * lanes) {
+      const auto x = LoadPack<kPack>(d_, x_from + begin + i, lanes);
+      StorePack(Exponentials(x), d_, exponentials + i, lanes);
+      ForEach<kPack>([&](auto k)
+                         HWY_ATTR { most = hn::Max(most, hn::BitCast(du, hn::Abs(x.v[k]))); });
+    }
+    for (std::size_t i = begin; i < end; i += kPack * lanes) {
+      const auto x = LoadPack<kPack>(d_, x_from + i, lanes);
+      const auto t = LoadPack<kPack>(d_, t_from + i, lanes);
+      const auto e = LoadPack<kPack>(d_, exponentials + (i - begin), lanes);
+      Pack<V, kPack> loss, gradient;
+      Plain(x, t, e, loss, gradient);
+      if (gradient_to != nullptr) StorePack(gradient, d_, gradient_to + i, lanes);
+      if (loss_to != nullptr) StorePack(loss, d_, loss_to + i, lanes);
+      ForEach<kPack>([&](auto k) HWY_ATTR {
+        range.Add(t.v[k]);
+        loss_sum = hn::Add(loss_sum, loss.v[k]);
+        square_sum = hn::MulAdd(gradient.v[k], gradient.v[k], square_sum);
+      });
+    }
+    const M usual = hn::Lt(hn::BitCast(d_, most), hn::Set(d_, kHugeLogit<T>));
+    if (HWY_UNLIKELY(!hn::AllTrue(d_, hn::And(usual, range.Inside())))) return false;
+    loss_.Add(d_, loss_sum);
+    square_.Add(d_, square_sum);
+    return true;
+  }
+
   // Scores the vector at `i`, of which the first `count` lanes exist.
   template <bool kPlain>
   HWY_INLINE void Vector(const SigmoidRun<T>& run, std::size_t i, std::size_t count) {
@@ -87,20 +165,23 @@ class SigmoidKernel {
     if constexpr (!kPlain)
       t = hn::MulAdd(hn::Set(d_, T(1) - run.smoothing), t, hn::Set(d_, run.smoothing / 2));
 
-    const V e = ExpNonPositive(d_, hn::Neg(magnitude));
-    const V log_term = LogOnePlusUnit(d_, e);
     const M positive_x = hn::Ge(x, hn::Zero(d_));
-    const V sigmoid = hn::Div(hn::IfThenElse(positive_x, one, e), hn::Add(one, e));
     V loss, gradient;
     if constexpr (kPlain) {
-      const V coefficient = hn::IfThenElse(positive_x, hn::Sub(one, t), t);
-      loss = hn::MulAdd(coefficient, magnitude, log_term);
-      gradient = hn::Sub(sigmoid, t);
+      Pack<V, 1> losses, gradients;
+      const Pack<V, 1> logits{{x}};
+      Plain(logits, Pack<V, 1>{{t}}, Exponentials(logits), losses, gradients);
+      loss = losses.v[0];
+      gradient = gradients.v[0];
       if (HWY_UNLIKELY(!hn::AllTrue(d_, usual))) {
         V weight = one;
         Unusual<kPlain>(run, i, count, weight, loss, gradient);
       }
     } else {
+      const auto e = ExpNonPositive(d_, Pack<V, 1>{{hn::Neg(magnitude)}});
+      const auto logistic = LogisticOf(d_, e);
+      const V log_term = logistic.log.v[0];
+      const V sigmoid = hn::Mul(hn::IfThenElse(positive_x, one, e.v[0]), logistic.inverse.v[0]);
       const V pos_weight = run.pos_weight ? hn::LoadU(d_, run.pos_weight + i) : one;
       const V positive = hn::Mul(pos_weight, t);
       const V all = hn::MulAdd(hn::Sub(pos_weight, one), t, one);  // positive + negative

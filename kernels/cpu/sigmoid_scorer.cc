@@ -43,7 +43,10 @@ class SigmoidScorer {
   }
 
   absl::Status ScoreLeaf(std::int64_t row, std::size_t n, LeafSum& sum) {
-    if (absl::Status status = io_.ReadRows(row, n, row_weight_, ids_); !status.ok()) return status;
+    if (weighted_) {
+      absl::Status status = io_.ReadRows(row, n, row_weight_, ids_);
+      if (!status.ok()) return status;
+    }
     sum = LeafSum();
     if (io_.key().class_last) {
       const std::size_t elements = n * classes_;

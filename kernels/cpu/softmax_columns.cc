@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/pack-inl.h"
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -40,7 +41,16 @@ class ColumnsKernel {
 
  public:
   ColumnsKernel(const ClassColumns<T>& block, const RowArrays<T>& rows)
-      : block_(block), rows_(rows), infinity_(hn::Set(D(), std::numeric_limits<T>::infinity())) {}
+      : block_(block),
+        rows_(rows),
+        infinity_(hn::Set(D(), std::numeric_limits<T>::infinity())),
+        prefetcher_(block.ahead) {
+    // For every pack of vectors; few classes go by packs of rows.
+    const std::size_t lanes = hn::Lanes(D());
+    const std::size_t packs = block.classes < kPack ? block.rows / (kPack * lanes)
+                                                    : block.rows / lanes * (block.classes / kPack);
+    lines_ = packs == 0 ? 0 : (Prefetcher::Count(block.ahead) + packs - 1) / packs;
+  }
 
   // True if a row is unusual.
   bool Run() {
@@ -58,7 +68,10 @@ class ColumnsKernel {
         Max(begin, r);
         Labels(begin, r);
       }
-      for (r = 0; r < packed; r += kPack * lanes) Prepare<kPack>(r);
+      for (r = 0; r < packed; r += kPack * lanes) {
+        if (block_.classes < kPack) prefetcher_.Fetch(lines_);
+        Prepare<kPack>(r);
+      }
       for (; r < n; r += lanes) Prepare<1>(r);
       for (r = 0; r < n; r += lanes) Exponentials(begin, r);
       for (r = 0; r < packed; r += kPack * lanes) unusual |= Finish<kPack>(begin, r);
@@ -139,11 +152,15 @@ class ColumnsKernel {
     CompensatedSum<D> others(d);
     hn::Vec<DI> maxima = hn::Zero(DI());
     const std::size_t classes = block_.classes, stride = block_.stride;
+    Prefetcher& prefetcher = prefetcher_;
     T* x = block_.x + begin + r;
     for (std::size_t c = 0; c < classes; c += kGroup) {
       V sum = hn::Zero(d);
       std::size_t n = std::min(classes - c, kGroup);
-      for (; n >= 4; n -= 4, x += 4 * stride) Add<4>(x, stride, to, at_max, sum, maxima);
+      for (; n >= 4; n -= 4, x += 4 * stride) {
+        prefetcher.Fetch(lines_);
+        Add<4>(x, stride, to, at_max, sum, maxima);
+      }
       if (n >= 2) {
         Add<2>(x, stride, to, at_max, sum, maxima);
         n -= 2;
@@ -261,75 +278,85 @@ class ColumnsKernel {
     return hn::Add(even, odd);
   }
 
-  // N vectors of rows of two classes, from x0 - x1: of one exponential, e^-|x0 - x1|, and one
-  // division.
+  // N vectors of rows of two classes: e^-|x0 - x1| replaces x0, and the difference x1.
   template <std::size_t N>
-  HWY_INLINE bool Two(std::size_t row) {
+  HWY_INLINE void TwoExponentials(T* x) {
     const D d;
-    const std::size_t lanes = hn::Lanes(d);
+    const std::size_t lanes = hn::Lanes(d), stride = block_.stride;
     const V zero = hn::Zero(d);
+    const auto sub = [&](V a, V b) HWY_ATTR { return hn::Sub(a, b); };
+    const auto x0 = LoadPack<N>(d, x, lanes), x1 = LoadPack<N>(d, x + stride, lanes);
+    const auto difference = Each(sub, x0, x1);
+    StorePack(difference, d, x + stride, lanes);
+    // What rounding took from it: at -69 that is 4e-6 of the exponential.
+    const auto minus_x1 = Each(sub, difference, x0);
+    const auto lost = Each(
+        [&](V a, V b, V c, V f) HWY_ATTR {
+          const V value = hn::Sub(hn::Sub(a, hn::Sub(c, f)), hn::Add(b, f));
+          return hn::IfThenElse(hn::Ge(c, zero), hn::Neg(value), value);
+        },
+        x0, x1, difference, minus_x1);
+    const auto minus = Each([&](V a) HWY_ATTR { return hn::Neg(hn::Abs(a)); }, difference);
+    StorePack(ExpNonPositive(d, minus, lost), d, x, lanes);
+  }
+
+  // Their results, with one division. True if a row is unusual.
+  template <std::size_t N>
+  HWY_INLINE bool FinishTwo(std::size_t row) {
+    const D d;
+    const std::size_t lanes = hn::Lanes(d), stride = block_.stride;
     T* const x = block_.x + row;
     const T* const t = block_.t + row;
-    const auto sub = [&](V a, V b) HWY_ATTR { return hn::Sub(a, b); };
-    const auto add = [&](V a, V b) HWY_ATTR { return hn::Add(a, b); };
-    const auto mul = [&](V a, V b) HWY_ATTR { return hn::Mul(a, b); };
-    // By which logit is the larger.
-    const auto select = [&](V a, V b, V c)
-                            HWY_ATTR { return hn::IfThenElse(hn::Ge(a, zero), b, c); };
-    const auto x0 = LoadPack<N>(d, x, lanes), x1 = LoadPack<N>(d, x + block_.stride, lanes);
-    // The difference, and what rounding took from it: at -69 that is 4e-6 of the exponential.
-    const auto difference = Each(sub, x0, x1);
-    const auto minus_x1 = Each(sub, difference, x0);
-    const auto lost =
-        Each(sub, Each(sub, x0, Each(sub, difference, minus_x1)), Each(add, x1, minus_x1));
-    const auto distance = Each([&](V a) HWY_ATTR { return hn::Abs(a); }, difference);
-    const auto e = ExpNonPositive(
-        d, Each([&](V a) HWY_ATTR { return hn::Neg(a); }, distance),
-        Each([&](V a, V b) HWY_ATTR { return hn::IfThenElse(hn::Ge(a, zero), hn::Neg(b), b); },
-             difference, lost));
+    const auto e = LoadPack<N>(d, x, lanes);
     const auto logistic = LogisticOf(d, e);
-
-    const auto t0 = LoadPack<N>(d, t, lanes), t1 = LoadPack<N>(d, t + block_.stride, lanes);
-    const auto label_sum = Each(add, t0, t1);
-    const auto dot = Each(mul, Each(select, difference, t1, t0), distance);
-    V marked = zero;
+    V marked = hn::Zero(d);
     ForEach<N>([&](auto i) HWY_ATTR {
+      const std::size_t at = i * lanes;
+      const V t0 = hn::Load(d, t + at), t1 = hn::Load(d, t + stride + at);
+      const V difference = hn::Load(d, x + stride + at);
+      const auto first = hn::Ge(difference, hn::Zero(d));  // whether the first logit is the larger
+      const V label_sum = hn::Add(t0, t1);
+      const V dot = hn::Mul(hn::IfThenElse(first, t1, t0), hn::Abs(difference));
       UnitRange<D> range(d);
-      range.Add(t0.v[i]);
-      range.Add(t1.v[i]);
-      const V loss = hn::MulAdd(label_sum.v[i], logistic.log.v[i], dot.v[i]);
-      marked = hn::Max(marked,
-                       StoreRow(row + i * lanes, loss, dot.v[i], label_sum.v[i], range.Inside()));
+      range.Add(t0);
+      range.Add(t1);
+      marked = hn::Max(marked, StoreRow(row + at, hn::MulAdd(label_sum, logistic.log.v[i], dot),
+                                        dot, label_sum, range.Inside()));
+      if (!block_.gradient) return;
+      const V weight = hn::Load(d, rows_.row_weight + row + at);
+      const auto active = hn::Gt(weight, hn::Zero(d));
+      const V larger = hn::Mul(label_sum, logistic.inverse.v[i]);
+      const V smaller = hn::Mul(larger, e.v[i]);
+      const V g0 = hn::Sub(hn::IfThenElse(first, larger, smaller), t0);
+      const V g1 = hn::Sub(hn::IfThenElse(first, smaller, larger), t1);
+      hn::Store(hn::IfThenElseZero(active, hn::MulAdd(g0, g0, hn::Mul(g1, g1))), d,
+                rows_.gradient_square + row + at);
+      hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g0)), d, x + at);
+      hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g1)), d, x + stride + at);
     });
-    if (block_.gradient) {
-      const auto larger = Each(mul, label_sum, logistic.inverse), smaller = Each(mul, larger, e);
-      const auto g0 = Each(sub, Each(select, difference, larger, smaller), t0);
-      const auto g1 = Each(sub, Each(select, difference, smaller, larger), t1);
-      ForEach<N>([&](auto i) HWY_ATTR {
-        const V weight = hn::Load(d, rows_.row_weight + row + i * lanes);
-        const auto active = hn::Gt(weight, zero);
-        const V square = hn::MulAdd(g0.v[i], g0.v[i], hn::Mul(g1.v[i], g1.v[i]));
-        hn::Store(hn::IfThenElseZero(active, square), d, rows_.gradient_square + row + i * lanes);
-        T* const to = x + i * lanes;
-        hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g0.v[i])), d, to);
-        hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g1.v[i])), d, to + block_.stride);
-      });
-    }
-    return !hn::AllTrue(d, hn::Eq(marked, zero));
+    return !hn::AllTrue(d, hn::Eq(marked, hn::Zero(d)));
   }
 
   bool RunTwo(std::size_t rows) {
-    const std::size_t lanes = hn::Lanes(D());
+    const std::size_t lanes = hn::Lanes(D()), packed = rows / (kPack * lanes) * (kPack * lanes);
+    T* const x = block_.x;
     bool unusual = false;
     std::size_t r = 0;
-    for (; r + kPack * lanes <= rows; r += kPack * lanes) unusual |= Two<kPack>(r);
-    for (; r < rows; r += lanes) unusual |= Two<1>(r);
+    for (; r < packed; r += kPack * lanes) {
+      prefetcher_.Fetch(lines_);
+      TwoExponentials<kPack>(x + r);
+    }
+    for (; r < rows; r += lanes) TwoExponentials<1>(x + r);
+    for (r = 0; r < packed; r += kPack * lanes) unusual |= FinishTwo<kPack>(r);
+    for (; r < rows; r += lanes) unusual |= FinishTwo<1>(r);
     return unusual;
   }
 
   const ClassColumns<T>& block_;
   const RowArrays<T>& rows_;
   const V infinity_;
+  Prefetcher prefetcher_;
+  std::size_t lines_ = 0;
   Between<T> between_;
 };
 

@@ -11,6 +11,7 @@ const ClassLoss<T>& SoftmaxCrossEntropy() {
       .takes_ids = true,
       .columns = &ScoreSoftmaxColumns,
       .row = &ScoreSoftmaxRow,
+      .rows = &ScoreSoftmaxRows,
       .exact = &ExactSoftmax,
   };
   return kLoss;

@@ -10,269 +10,382 @@
 #include <cstring>
 
 #include "kernels/cpu/math-inl.h"
+#include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
-// A row's vectors are visited eight at a time. Sums alternate between two chains of four additions in
-// the compute type and then go on in fp64: every addition may cost half a unit in the last place.
-inline constexpr std::size_t kGroup = 8;
+// What is worked on at a time, in classes: a few short rows or a tile of a long one, so that logits,
+// labels and exponentials stay in the L1 cache from pass to pass. A tile's exponentials are relative to
+// the maximum of the tile: a long row is read once.
+inline constexpr std::size_t kTile = 1024;
+inline constexpr std::size_t kMaxTiles = 128;
+inline constexpr std::size_t kMaxRows = 16;
 
-template <typename T>
-HWY_INLINE hn::Vec<Tag<T>> MaxOfRow(const RowWalk<T>& shape, const T* x) {
-  const Tag<T> d;
-  const std::size_t lanes = shape.lanes;
-  hn::Vec<Tag<T>> m0 = hn::LoadU(d, x + shape.tail), m1 = m0, m2 = m0, m3 = m0;
-  std::size_t i = 0;
-  for (; i + 4 * lanes <= shape.whole; i += 4 * lanes) {
-    m0 = hn::Max(m0, hn::LoadU(d, x + i));
-    m1 = hn::Max(m1, hn::LoadU(d, x + i + lanes));
-    m2 = hn::Max(m2, hn::LoadU(d, x + i + 2 * lanes));
-    m3 = hn::Max(m3, hn::LoadU(d, x + i + 3 * lanes));
-  }
-  for (; i < shape.whole; i += lanes) m0 = hn::Max(m0, hn::LoadU(d, x + i));
-  return hn::MaxOfLanes(d, hn::Max(hn::Max(m0, m1), hn::Max(m2, m3)));
-}
+// Vectors are visited eight at a time, in two chains; then the sums go on in fp64: with one big term
+// and many small ones, every addition may cost half a unit in the last place.
+inline constexpr std::size_t kGroup = 2 * kPack;
 
-// Whether all logits are small enough for the vector code; NaN is not.
-template <typename T>
-HWY_INLINE bool AllSmall(const RowWalk<T>& shape, const T* x) {
-  const Tag<T> d;
-  const auto huge = hn::Set(d, kHugeLogit<T>);
-  auto small = hn::Lt(hn::Abs(hn::LoadU(d, x + shape.tail)), huge);
-  for (std::size_t i = 0; i < shape.whole; i += shape.lanes) {
-    small = hn::And(small, hn::Lt(hn::Abs(hn::LoadU(d, x + i)), huge));
-  }
-  return hn::AllTrue(d, small);
-}
+// What a tile comes to. Not initialised: the passes fill it in.
+struct Tile {
+  std::size_t begin, size;  // in its row
+  double max;
+  double dot;     // Σ t·(max - x)
+  double labels;  // Σ t
+  double at_max;  // the exponential of the maximum: RelativeExp's factor
+  double maxima;  // how many exponentials are that
+  double below;   // Σ of the others
+  double factor;  // of its exponentials in the gradient
+  bool usual;     // ids: every logit is small enough; NaN is not
+  bool in_range;
+};
 
-// The exponentials of a row and what is summed on the way.
+// The passes over a tile of a row, at x and t. Exponentials go to `e`.
 template <typename T, bool kDense>
-class ExponentialPass {
+class TilePasses {
   using D = Tag<T>;
   using V = hn::Vec<D>;
   using DI = hn::RebindToSigned<D>;
 
  public:
-  HWY_INLINE ExponentialPass(const ClassRow<T>& row, V max, T* exponentials)
-      : x_(row.x), t_(row.t), classes_(row.classes), to_(exponentials), max_(max), exp_(D(), max) {}
+  TilePasses(const ClassRow<T>& row, Tile& tile)
+      : walk_(tile.size),
+        tile_(tile),
+        x_(row.x + tile.begin),
+        t_(kDense ? row.t + tile.begin : nullptr),
+        e_(row.spare + tile.begin) {}
 
-  template <bool kStore>
-  HWY_INLINE void Run(const RowWalk<T>& shape) {
-    const std::size_t lanes = shape.lanes;
+  HWY_INLINE void Max() {
+    const D d;
+    const std::size_t lanes = walk_.lanes;
+    const T* const x = x_;
+    V m0 = hn::LoadU(d, x + walk_.tail), m1 = m0, m2 = m0, m3 = m0;
     std::size_t i = 0;
-    for (; i + kGroup * lanes <= shape.whole; i += kGroup * lanes) {
-      Sums even, odd;
-      Pair<kStore>(i, lanes, even, odd);
-      Pair<kStore>(i + 2 * lanes, lanes, even, odd);
-      Pair<kStore>(i + 4 * lanes, lanes, even, odd);
-      Pair<kStore>(i + 6 * lanes, lanes, even, odd);
-      Flush(even, odd);
+    for (; i + 4 * lanes <= walk_.whole; i += 4 * lanes) {
+      m0 = hn::Max(m0, hn::LoadU(d, x + i));
+      m1 = hn::Max(m1, hn::LoadU(d, x + i + lanes));
+      m2 = hn::Max(m2, hn::LoadU(d, x + i + 2 * lanes));
+      m3 = hn::Max(m3, hn::LoadU(d, x + i + 3 * lanes));
     }
-    Sums even, odd;
-    for (; i + 2 * lanes <= shape.whole; i += 2 * lanes) Pair<kStore>(i, lanes, even, odd);
-    if (i < shape.whole) Vector<kStore>(i, even);
-    if (shape.has_tail) Tail<kStore>(shape, odd);
-    Flush(even, odd);
-  }
-
-  V max() const { return max_; }
-  T at_max() const { return hn::GetLane(exp_(D(), max_)); }
-  double others() const { return others_.Total(); }
-  double dot() const { return dot_.Total(); }
-  double labels() const { return labels_.Total(); }
-  double maxima() const { return static_cast<double>(hn::GetLane(hn::SumOfLanes(DI(), maxima_))); }
-  bool in_range() const { return range_.AllInside(); }
-
- private:
-  struct Sums {
-    HWY_INLINE Sums() : others(hn::Zero(D())), dot(others), labels(others) {}
-    V others, dot, labels;
-  };
-
-  template <bool kStore>
-  HWY_INLINE void Pair(std::size_t i, std::size_t lanes, Sums& even, Sums& odd) {
-    // The next row, where rows lie one after another, comes in while this one is worked on.
-    hwy::Prefetch(x_ + i + classes_);
-    if constexpr (kDense) hwy::Prefetch(t_ + i + classes_);
-    Vector<kStore>(i, even);
-    Vector<kStore>(i + lanes, odd);
-  }
-
-  template <bool kStore>
-  HWY_INLINE void Vector(std::size_t i, Sums& sums) {
-    const D d;
-    const V v = hn::LoadU(d, x_ + i);
-    const V e = exp_(d, v);
-    if constexpr (kStore) hn::StoreU(e, d, to_ + i);
-    const auto is_max = hn::Eq(v, max_);
-    sums.others = hn::Add(sums.others, hn::IfThenZeroElse(is_max, e));
-    maxima_ = hn::Sub(maxima_, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+    for (; i < walk_.whole; i += lanes) m0 = hn::Max(m0, hn::LoadU(d, x + i));
+    const V max = hn::MaxOfLanes(d, hn::Max(hn::Max(m0, m1), hn::Max(m2, m3)));
+    tile_.max = static_cast<double>(hn::GetLane(max));
+    tile_.usual = tile_.in_range = true;
+    tile_.dot = tile_.labels = 0;
     if constexpr (kDense) {
-      const V t = hn::LoadU(d, t_ + i);
-      range_.Add(t);
-      sums.labels = hn::Add(sums.labels, t);
-      sums.dot = hn::MulAdd(t, hn::Sub(max_, v), sums.dot);
+      Labels();
+    } else {
+      tile_.usual = AllSmall();
     }
   }
 
-  template <bool kStore>
-  HWY_INLINE void Tail(const RowWalk<T>& shape, Sums& sums) {
+  // `ahead`: where what is worked on next begins, in elements from here.
+  HWY_INLINE void Exponentials(std::size_t ahead) {
     const D d;
-    const V v = hn::LoadU(d, x_ + shape.tail);
-    const V e = exp_(d, v);
-    if constexpr (kStore) hn::StoreU(e, d, to_ + shape.tail);
-    const auto is_max = hn::And(shape.fresh, hn::Eq(v, max_));
-    sums.others =
-        hn::Add(sums.others, hn::IfThenZeroElse(is_max, hn::IfThenElseZero(shape.fresh, e)));
-    maxima_ = hn::Sub(maxima_, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
-    if constexpr (kDense) {
-      const V t = hn::IfThenElseZero(shape.fresh, hn::LoadU(d, t_ + shape.tail));
-      range_.Add(t);
-      sums.labels = hn::Add(sums.labels, t);
-      sums.dot = hn::MulAdd(t, hn::Sub(max_, v), sums.dot);
-    }
-  }
-
-  HWY_INLINE void Flush(const Sums& even, const Sums& odd) {
-    const D d;
-    others_.Add(d, hn::Add(even.others, odd.others));
-    if constexpr (kDense) {
-      dot_.Add(d, hn::Add(even.dot, odd.dot));
-      labels_.Add(d, hn::Add(even.labels, odd.labels));
-    }
-  }
-
-  const T* const x_;
-  const T* const t_;
-  const std::size_t classes_;
-  T* const to_;
-  const V max_;
-  const RelativeExp<D> exp_;
-  WideSum<D> others_{D()}, dot_{D()}, labels_{D()};
-  hn::Vec<DI> maxima_{hn::Zero(DI())};
-  UnitRange<D> range_{D()};
-};
-
-// g = e·scale - t, over e or elsewhere; Σ g².
-template <typename T, bool kDense>
-class GradientPass {
-  using D = Tag<T>;
-  using V = hn::Vec<D>;
-
- public:
-  HWY_INLINE GradientPass(const T* e, const T* t, T scale, T weight, T* gradient)
-      : e_(e), t_(t), scale_(hn::Set(D(), scale)), weight_(hn::Set(D(), weight)), to_(gradient) {}
-
-  HWY_INLINE double Run(const RowWalk<T>& shape) {
-    const D d;
-    const std::size_t lanes = shape.lanes;
-    // Read before the vectors that it overlaps are overwritten.
-    const V tail_e = hn::LoadU(d, e_ + shape.tail);
-    WideSum<D> squares(d);
+    const std::size_t lanes = walk_.lanes;
+    const Pack<V, 1> max = {{hn::Set(d, static_cast<T>(tile_.max))}};
+    const RelativeTo<V, 1> to = RelativeToMax(d, max);
+    const V at_max = ExpRelative(d, to, max).v[0];
+    WideSum<D> below(d);
+    hn::Vec<DI> maxima = hn::Zero(DI());
     std::size_t i = 0;
-    for (; i + kGroup * lanes <= shape.whole; i += kGroup * lanes) {
-      V even = hn::Zero(d), odd = even;
-      Pair(i, lanes, even, odd);
-      Pair(i + 2 * lanes, lanes, even, odd);
-      Pair(i + 4 * lanes, lanes, even, odd);
-      Pair(i + 6 * lanes, lanes, even, odd);
-      squares.Add(d, hn::Add(even, odd));
+    for (; i + kGroup * lanes <= walk_.whole; i += kGroup * lanes) {
+      Prefetch(i, ahead);
+      const V even = Add<kPack>(i, to, at_max, maxima);
+      const V odd = Add<kPack>(i + kPack * lanes, to, at_max, maxima);
+      below.Add(d, hn::Add(even, odd));
     }
     V even = hn::Zero(d), odd = even;
-    for (; i + 2 * lanes <= shape.whole; i += 2 * lanes) Pair(i, lanes, even, odd);
-    if (i < shape.whole) even = Square(Vector(i, hn::LoadU(d, e_ + i)), even);
-    if (shape.has_tail) {
-      odd = Square(hn::IfThenElseZero(shape.fresh, Vector(shape.tail, tail_e)), odd);
+    if (i + kPack * lanes <= walk_.whole) {
+      Prefetch(i, ahead);
+      even = Add<kPack>(i, to, at_max, maxima);
+      i += kPack * lanes;
     }
-    squares.Add(d, hn::Add(even, odd));
-    return squares.Total();
+    for (; i < walk_.whole; i += lanes) odd = hn::Add(odd, Add<1>(i, to, at_max, maxima));
+    if (walk_.has_tail) {
+      const V e = ExpRelative(d, to, Pack<V, 1>{{hn::LoadU(d, x_ + walk_.tail)}}).v[0];
+      hn::StoreU(e, d, e_ + walk_.tail);
+      const auto is_max = hn::And(walk_.fresh, hn::Eq(e, at_max));
+      maxima = hn::Sub(maxima, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+      even = hn::Add(even, hn::IfThenElseZero(walk_.fresh, hn::IfThenZeroElse(is_max, e)));
+    }
+    below.Add(d, hn::Add(even, odd));
+    tile_.below = below.Total();
+    tile_.maxima = static_cast<double>(hn::GetLane(hn::SumOfLanes(DI(), maxima)));
+    tile_.at_max = static_cast<double>(hn::GetLane(at_max));
   }
 
  private:
-  HWY_INLINE V Vector(std::size_t i, V e) {
+  HWY_INLINE void Labels() {
     const D d;
-    V g;
-    if constexpr (kDense) {
-      g = hn::MulSub(e, scale_, hn::LoadU(d, t_ + i));
-    } else {
-      g = hn::Mul(e, scale_);
+    const std::size_t lanes = walk_.lanes;
+    const T* const x = x_;
+    const T* const t = t_;
+    const V max = hn::Set(d, static_cast<T>(tile_.max));
+    WideSum<D> dot(d), labels(d);
+    UnitRange<D> even_range(d), odd_range(d);
+    const auto add = [&](std::size_t i, V& dot_part, V& label_part, UnitRange<D>& range) HWY_ATTR {
+      const V target = hn::LoadU(d, t + i);
+      range.Add(target);
+      label_part = hn::Add(label_part, target);
+      dot_part = hn::MulAdd(target, hn::Sub(max, hn::LoadU(d, x + i)), dot_part);
+    };
+    for (std::size_t i = 0; i < walk_.whole || i == 0;) {
+      V dot0 = hn::Zero(d), dot1 = dot0, labels0 = dot0, labels1 = dot0;
+      const std::size_t end = std::min(walk_.whole, i + kGroup * lanes);
+      for (; i + 2 * lanes <= end; i += 2 * lanes) {
+        add(i, dot0, labels0, even_range);
+        add(i + lanes, dot1, labels1, odd_range);
+      }
+      if (i < end) {
+        add(i, dot0, labels0, even_range);
+        i += lanes;
+      }
+      dot.Add(d, hn::Add(dot0, dot1));
+      labels.Add(d, hn::Add(labels0, labels1));
     }
-    hn::StoreU(hn::Mul(weight_, g), d, to_ + i);
-    return g;
-  }
-  static HWY_INLINE V Square(V g, V sum) { return hn::MulAdd(g, g, sum); }
-  HWY_INLINE void Pair(std::size_t i, std::size_t lanes, V& even, V& odd) {
-    const D d;
-    even = Square(Vector(i, hn::LoadU(d, e_ + i)), even);
-    odd = Square(Vector(i + lanes, hn::LoadU(d, e_ + i + lanes)), odd);
+    if (walk_.has_tail) {
+      const V target = hn::IfThenElseZero(walk_.fresh, hn::LoadU(d, t + walk_.tail));
+      even_range.Add(target);
+      labels.Add(d, target);
+      // Where it is not fresh, x may be infinite.
+      const V below = hn::IfThenElseZero(walk_.fresh, hn::Sub(max, hn::LoadU(d, x + walk_.tail)));
+      dot.Add(d, hn::Mul(target, below));
+    }
+    tile_.dot = dot.Total();
+    tile_.labels = labels.Total();
+    tile_.in_range = even_range.AllInside() && odd_range.AllInside();
   }
 
-  const T* const e_;
+  HWY_INLINE bool AllSmall() const {
+    const D d;
+    const V huge = hn::Set(d, kHugeLogit<T>);
+    auto small = hn::Lt(hn::Abs(hn::LoadU(d, x_ + walk_.tail)), huge);
+    for (std::size_t i = 0; i < walk_.whole; i += walk_.lanes) {
+      small = hn::And(small, hn::Lt(hn::Abs(hn::LoadU(d, x_ + i)), huge));
+    }
+    return hn::AllTrue(d, small);
+  }
+
+  // N vectors. What has the maximum's exponential counts as a maximum: its share is the same.
+  template <std::size_t N>
+  HWY_INLINE V Add(std::size_t i, const RelativeTo<V, 1>& to, V at_max, hn::Vec<DI>& maxima) {
+    const D d;
+    const auto e = ExpRelative(
+        d, RelativeTo<V, N>{Spread<N>(to.subtract), Spread<N>(to.magic), Spread<N>(to.floor)},
+        LoadPack<N>(d, x_ + i, walk_.lanes));
+    StorePack(e, d, e_ + i, walk_.lanes);
+    return SumOfPack(Each(
+        [&](V a) HWY_ATTR {
+          const auto is_max = hn::Eq(a, at_max);
+          maxima = hn::Sub(maxima, hn::BitCast(DI(), hn::VecFromMask(d, is_max)));
+          return hn::IfThenZeroElse(is_max, a);
+        },
+        e));
+  }
+
+  HWY_INLINE void Prefetch(std::size_t i, std::size_t ahead) const {
+    constexpr std::size_t kLine = 64 / sizeof(T);
+    const std::size_t end = i + kGroup * walk_.lanes;
+    for (std::size_t at = i; at < end; at += kLine) {
+      hwy::Prefetch(x_ + at + ahead);
+      if constexpr (kDense) hwy::Prefetch(t_ + at + ahead);
+    }
+  }
+
+  const RowWalk<T> walk_;
+  Tile& tile_;
+  const T* const x_;
   const T* const t_;
-  const V scale_, weight_;
-  T* const to_;
+  T* const e_;
 };
 
-template <typename T, bool kDense>
-HWY_INLINE ClassRowResult<T> Score(const ClassRow<T>& row) {
-  const RowWalk<T> shape(row.classes);
-  ClassRowResult<T> result;
-  if constexpr (!kDense) result.usable = AllSmall(shape, row.x);
-  ExponentialPass<T, kDense> pass(row, MaxOfRow(shape, row.x), row.gradient);
-  if (row.gradient != nullptr) {
-    pass.template Run<true>(shape);
-  } else {
-    pass.template Run<false>(shape);
+// g = e·factor - t of a tile. Returns Σ g².
+template <typename T, bool kDense, bool kStream>
+HWY_INLINE double Gradient(const ClassRow<T>& row, const Tile& tile) {
+  const Tag<T> d;
+  using V = hn::Vec<Tag<T>>;
+  const hn::RebindToSigned<Tag<T>> di;
+  using TI = hn::TFromD<decltype(di)>;
+  const RowWalk<T> walk(tile.size);
+  const std::size_t lanes = walk.lanes;
+  const T* const e = row.spare + tile.begin;
+  const T* const t = kDense ? row.t + tile.begin : nullptr;
+  T* const to = row.gradient + tile.begin;
+  const V factor = hn::Set(d, static_cast<T>(tile.factor)), weight = hn::Set(d, row.row_weight);
+  const auto id = hn::Set(di, static_cast<TI>(row.id - static_cast<std::int64_t>(tile.begin)));
+  const V id_weight = hn::Set(d, row.id_weight);
+  const auto one = [&](std::size_t i, V& g) HWY_ATTR {
+    V target;
+    if constexpr (kDense) {
+      target = hn::LoadU(d, t + i);
+    } else {
+      const auto is_id = hn::Eq(hn::Iota(di, static_cast<TI>(i)), id);
+      target = hn::IfThenElseZero(hn::MaskFromVec(hn::BitCast(d, hn::VecFromMask(di, is_id))),
+                                  id_weight);
+    }
+    g = hn::MulSub(hn::LoadU(d, e + i), factor, target);
+    return hn::Mul(weight, g);
+  };
+  const auto next = [&](std::size_t i, V& square) HWY_ATTR {
+    V g;
+    const V weighted = one(i, g);
+    if constexpr (kStream) {
+      hn::Stream(weighted, d, to + i);
+    } else {
+      hn::StoreU(weighted, d, to + i);
+    }
+    square = hn::MulAdd(g, g, square);
+  };
+  WideSum<Tag<T>> squares(d);
+  std::size_t i = 0;
+  for (; i + kGroup * lanes <= walk.whole; i += kGroup * lanes) {
+    V even = hn::Zero(d), odd = even;
+    next(i, even);
+    next(i + lanes, odd);
+    next(i + 2 * lanes, even);
+    next(i + 3 * lanes, odd);
+    next(i + 4 * lanes, even);
+    next(i + 5 * lanes, odd);
+    next(i + 6 * lanes, even);
+    next(i + 7 * lanes, odd);
+    squares.Add(d, hn::Add(even, odd));
   }
+  V even = hn::Zero(d), odd = even;
+  for (; i + 2 * lanes <= walk.whole; i += 2 * lanes) {
+    next(i, even);
+    next(i + lanes, odd);
+  }
+  if (i < walk.whole) next(i, even);
+  if (walk.has_tail) {
+    V g;
+    hn::StoreU(one(walk.tail, g), d, to + walk.tail);
+    g = hn::IfThenElseZero(walk.fresh, g);
+    odd = hn::MulAdd(g, g, odd);
+  }
+  squares.Add(d, hn::Add(even, odd));
+  return squares.Total();
+}
 
-  const double below = pass.others(), at = pass.maxima();
-  const double e_max = static_cast<double>(pass.at_max());
-  result.others = static_cast<T>(below / e_max + (at - 1));
+// e^x in fp64, for x ≤ 0.
+HWY_INLINE double WideExp(double x) {
+  const Tag<double> d;
+  return hn::GetLane(hn::Exp(d, hn::Set(d, x)));
+}
+
+// A row's result from its tiles', and their factors.
+template <typename T, bool kDense>
+ClassRowResult<T> Combine(const ClassRow<T>& row, Tile* tiles, std::size_t n) {
+  ClassRowResult<T> result;
+  double max = tiles[0].max;
+  for (std::size_t i = 0; i < n; ++i) max = std::max(max, tiles[i].max);
+  double maxima = 0, others = 0, dot = 0, labels = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    Tile& tile = tiles[i];
+    const bool has_max = tile.max == max;
+    const double scale = has_max ? 1 : WideExp(tile.max - max);
+    tile.factor = scale / tile.at_max;
+    others += tile.below * tile.factor;
+    (has_max ? maxima : others) += tile.maxima * scale;
+    dot += tile.dot + (max - tile.max) * tile.labels;
+    labels += tile.labels;
+    result.usable &= tile.usual;
+    result.in_range &= tile.in_range;
+  }
+  others += maxima - 1;
+  result.others = static_cast<T>(others);
   if constexpr (kDense) {
-    result.loss = static_cast<T>(pass.dot());
-    result.log_factor = result.label_sum = static_cast<T>(pass.labels());
+    result.loss = static_cast<T>(dot);
+    result.log_factor = result.label_sum = static_cast<T>(labels);
     // Terms with NaN or infinity are NaN or infinite, whatever the label.
     result.usable = std::isfinite(result.loss) && std::isfinite(result.label_sum);
-    result.in_range = pass.in_range();
   } else {
     T x_id;
     std::memcpy(&x_id, reinterpret_cast<const std::byte*>(row.x) + row.id * sizeof(T), sizeof(T));
-    result.loss = row.id_weight * (hn::GetLane(pass.max()) - x_id);
+    result.loss = row.id_weight * (static_cast<T>(max) - x_id);
     result.log_factor = result.label_sum = row.id_weight;
   }
-  if (row.gradient == nullptr || !result.usable) return result;
-
-  const T scale = static_cast<T>(static_cast<double>(result.label_sum) / (below + at * e_max));
-  T e_id = 0;
-  std::byte* const id_place =
-      reinterpret_cast<std::byte*>(row.gradient) + (kDense ? 0 : row.id * sizeof(T));
-  if constexpr (!kDense) {  // the one class with a target is done apart
-    const T none = 0;
-    std::memcpy(&e_id, id_place, sizeof(T));
-    std::memcpy(id_place, &none, sizeof(T));
-  }
-  GradientPass<T, kDense> gradient(row.gradient, row.t, scale, row.row_weight, row.gradient);
-  double squares = gradient.Run(shape);
-  if constexpr (!kDense) {
-    const T g = e_id * scale - row.id_weight;
-    squares += static_cast<double>(g) * static_cast<double>(g);
-    const T weighted_g = row.row_weight * g;
-    std::memcpy(id_place, &weighted_g, sizeof(T));
-  }
-  result.gradient_square = static_cast<T>(squares);
+  const double share = static_cast<double>(result.label_sum) / (1 + others);
+  for (std::size_t i = 0; i < n; ++i) tiles[i].factor *= share;
   return result;
 }
 
-template <typename T>
-ClassRowResult<T> Score(const ClassRow<T>& row) {
-  return row.t != nullptr ? Score<T, true>(row) : Score<T, false>(row);
+template <typename T, bool kDense>
+void FinishRow(const ClassRow<T>& row, Tile* tiles, std::size_t n, ClassRowResult<T>& result) {
+  if (row.gradient == nullptr || !result.usable) return;
+  double squares = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    squares += row.streams ? Gradient<T, kDense, true>(row, tiles[i])
+                           : Gradient<T, kDense, false>(row, tiles[i]);
+  }
+  result.gradient_square = static_cast<T>(squares);
 }
 
-ClassRowResult<float> RowF32(const ClassRow<float>& row) { return Score(row); }
-ClassRowResult<double> RowF64(const ClassRow<double>& row) { return Score(row); }
+// Rows of a tile each.
+template <typename T, bool kDense>
+HWY_NOINLINE void ScoreShort(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
+  Tile tiles[kMaxRows];
+  for (std::size_t i = 0; i < n; ++i) {
+    tiles[i].begin = 0;
+    tiles[i].size = rows[i].classes;
+    TilePasses<T, kDense>(rows[i], tiles[i]).Max();
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    TilePasses<T, kDense>(rows[i], tiles[i]).Exponentials(n * rows[i].classes);
+  }
+  for (std::size_t i = 0; i < n; ++i) results[i] = Combine<T, kDense>(rows[i], &tiles[i], 1);
+  for (std::size_t i = 0; i < n; ++i) FinishRow<T, kDense>(rows[i], &tiles[i], 1, results[i]);
+}
+
+template <typename T, bool kDense>
+HWY_NOINLINE void ScoreLong(const ClassRow<T>& row, ClassRowResult<T>& result) {
+  Tile tiles[kMaxTiles];
+  const std::size_t least = (row.classes + kMaxTiles - 1) / kMaxTiles;
+  const std::size_t size = std::max(kTile, (least + 63) / 64 * 64);
+  std::size_t n = 0;
+  for (std::size_t begin = 0; begin < row.classes; begin += tiles[n++].size) {
+    const std::size_t left = row.classes - begin;
+    tiles[n].begin = begin;
+    // A tile has at least a vector.
+    tiles[n].size = left < size + kMinRowClasses ? left : size;
+    TilePasses<T, kDense> passes(row, tiles[n]);
+    passes.Max();
+    passes.Exponentials(tiles[n].size);
+  }
+  result = Combine<T, kDense>(row, tiles, n);
+  FinishRow<T, kDense>(row, tiles, n, result);
+}
+
+template <typename T, bool kDense>
+void ScoreRows(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
+  const std::size_t classes = rows[0].classes;
+  if (classes > kTile + kMinRowClasses) {
+    for (std::size_t i = 0; i < n; ++i) ScoreLong<T, kDense>(rows[i], results[i]);
+    return;
+  }
+  const std::size_t step = std::clamp<std::size_t>(kTile / classes, 1, kMaxRows);
+  for (std::size_t i = 0; i < n; i += step) {
+    ScoreShort<T, kDense>(rows + i, std::min(step, n - i), results + i);
+  }
+}
+
+template <typename T>
+void Score(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
+  if (rows[0].t != nullptr) {
+    ScoreRows<T, true>(rows, n, results);
+  } else {
+    ScoreRows<T, false>(rows, n, results);
+  }
+}
+
+void RowsF32(const ClassRow<float>* rows, std::size_t n, ClassRowResult<float>* results) {
+  Score(rows, n, results);
+}
+void RowsF64(const ClassRow<double>* rows, std::size_t n, ClassRowResult<double>* results) {
+  Score(rows, n, results);
+}
 
 }  // namespace softloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -280,14 +393,26 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace softloss::cpu {
 
-HWY_EXPORT(RowF32);
-HWY_EXPORT(RowF64);
+HWY_EXPORT(RowsF32);
+HWY_EXPORT(RowsF64);
+
+void ScoreSoftmaxRows(const ClassRow<float>* rows, std::size_t n, ClassRowResult<float>* results) {
+  HWY_DYNAMIC_DISPATCH(RowsF32)(rows, n, results);
+}
+void ScoreSoftmaxRows(const ClassRow<double>* rows, std::size_t n,
+                      ClassRowResult<double>* results) {
+  HWY_DYNAMIC_DISPATCH(RowsF64)(rows, n, results);
+}
 
 ClassRowResult<float> ScoreSoftmaxRow(const ClassRow<float>& row) {
-  return HWY_DYNAMIC_DISPATCH(RowF32)(row);
+  ClassRowResult<float> result;
+  ScoreSoftmaxRows(&row, 1, &result);
+  return result;
 }
 ClassRowResult<double> ScoreSoftmaxRow(const ClassRow<double>& row) {
-  return HWY_DYNAMIC_DISPATCH(RowF64)(row);
+  ClassRowResult<double> result;
+  ScoreSoftmaxRows(&row, 1, &result);
+  return result;
 }
 
 }  // namespace softloss::cpu

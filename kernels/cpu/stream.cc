@@ -30,6 +30,8 @@ void Copy(const std::uint8_t* from, std::uint8_t* to, std::size_t size) {
   std::memcpy(to + i, from + i, size - i);
 }
 
+std::size_t Alignment() { return hn::Lanes(hn::CappedTag<std::uint8_t, 64>()); }
+
 }  // namespace softloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -37,6 +39,7 @@ HWY_AFTER_NAMESPACE();
 namespace softloss::cpu {
 
 HWY_EXPORT(Copy);
+HWY_EXPORT(Alignment);
 
 void StreamCopy(const void* from, void* to, std::size_t size) {
   HWY_DYNAMIC_DISPATCH(Copy)
@@ -44,6 +47,8 @@ void StreamCopy(const void* from, void* to, std::size_t size) {
 }
 
 void FlushStream() { hwy::FlushStream(); }
+
+std::size_t StreamAlignment() { return HWY_DYNAMIC_DISPATCH(Alignment)(); }
 
 }  // namespace softloss::cpu
 #endif  // HWY_ONCE

@@ -9,4 +9,7 @@ namespace softloss::cpu {
 void StreamCopy(const void* from, void* to, std::size_t size);
 void FlushStream();
 
+// What places must be aligned to, in bytes, for vectors to go there past the caches.
+std::size_t StreamAlignment();
+
 }  // namespace softloss::cpu

@@ -57,7 +57,8 @@ TEST_P(CpuTargetsTest, NumericsIdNamesTheTarget) {
 }
 
 TEST_P(CpuTargetsTest, SizesAndLayouts) {
-  for (std::int64_t classes : {1, 2, 3, 4, 5, 8, 10, 16, 21, 63, 64, 65, 71, 80, 257, 1000, 2100}) {
+  for (std::int64_t classes :
+       {1, 2, 3, 4, 5, 8, 10, 16, 21, 63, 64, 65, 71, 80, 131, 257, 1000, 2100}) {
     for (std::int64_t rows : {1, 5, 64, 300}) {
       if (rows * classes > 40000) continue;
       for (Loss loss : {Loss::kSigmoidCrossEntropy, Loss::kSoftmaxCrossEntropy}) {

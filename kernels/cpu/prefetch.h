@@ -1,0 +1,50 @@
+// Bringing what is needed next into the caches, evenly over the work on what is there.
+#pragma once
+
+#include <cstddef>
+
+#include "hwy/cache_control.h"
+#include "layout/fragments.h"
+
+namespace softloss::cpu {
+
+// Walks pieces of memory, cache line by cache line. They are a hint: nothing is read.
+class Prefetcher {
+ public:
+  explicit Prefetcher(Fragments ahead) : next_(ahead.begin()), end_(ahead.end()) { Advance(); }
+
+  // How many lines there are.
+  static std::size_t Count(Fragments ahead) {
+    std::size_t lines = 0;
+    for (const Fragment& f : ahead) lines += (f.size + kLine - 1) / kLine;
+    return lines;
+  }
+
+  void Fetch(std::size_t lines) {
+    for (; lines > 0 && at_ != nullptr; --lines) {
+      hwy::Prefetch(at_);
+      at_ += kLine;
+      if (at_ >= stop_) Advance();
+    }
+  }
+
+ private:
+  static constexpr std::size_t kLine = 64;
+
+  void Advance() {
+    if (next_ == end_) {
+      at_ = nullptr;
+      return;
+    }
+    at_ = next_->data;
+    stop_ = at_ + next_->size;
+    ++next_;
+  }
+
+  const Fragment* next_;
+  const Fragment* end_;
+  const std::byte* at_ = nullptr;
+  const std::byte* stop_ = nullptr;
+};
+
+}  // namespace softloss::cpu
