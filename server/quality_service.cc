@@ -47,27 +47,43 @@ absl::StatusOr<std::unique_ptr<QualityService>> QualityService::Create(const Opt
   absl::StatusOr<std::vector<Catalogue::Entry>> entries = service->catalogue_.ListAll();
   if (!entries.ok()) return entries.status();
   for (const Catalogue::Entry& entry : *entries) {
-    absl::StatusOr<std::shared_ptr<Open>> open = service->OpenEntry(entry);
-    if (!open.ok()) return open.status();
-    std::lock_guard<std::mutex> lock((*open)->writing);
-    if (auto counts = service->Count(**open); !counts.ok()) return counts.status();
+    const std::shared_ptr<Open> open = service->OpenEntry(entry);
+    std::lock_guard<std::mutex> lock(open->writing);
+    if (auto s = service->Use(open); !s.ok()) return s;
+    if (auto counts = service->Count(*open); !counts.ok()) return counts.status();
   }
   return service;
 }
 
-absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::OpenEntry(
-    const Catalogue::Entry& entry) {
+std::shared_ptr<QualityService::Open> QualityService::OpenEntry(const Catalogue::Entry& entry) {
   std::shared_ptr<Open>& open = open_[{entry.owner, entry.name}];
-  if (open == nullptr) {
-    const std::string path = catalogue_.PathOf(entry);
-    absl::StatusOr<Campaign> campaign = Campaign::Open(path);
-    if (!campaign.ok()) {
-      open_.erase({entry.owner, entry.name});
-      return campaign.status();
-    }
-    open = std::make_shared<Open>(entry, path, *std::move(campaign));
-  }
+  if (open == nullptr) open = std::make_shared<Open>(entry, catalogue_.PathOf(entry));
   return open;
+}
+
+absl::Status QualityService::Use(const std::shared_ptr<Open>& open) {
+  if (open->deleted) {
+    return absl::NotFoundError(
+        absl::StrCat("campaign: \"", open->entry.name, "\" has been deleted"));
+  }
+  if (!open->campaign.has_value()) {
+    absl::StatusOr<Campaign> campaign = Campaign::Open(open->path);
+    if (!campaign.ok()) return campaign.status();
+    open->campaign = *std::move(campaign);
+  }
+  std::lock_guard<std::mutex> lock(files_mutex_);
+  with_files_.remove(open);
+  with_files_.push_front(open);
+  auto last = with_files_.end();
+  while (with_files_.size() > kMostFiles && --last != with_files_.begin()) {
+    // One that is being used stays.
+    std::unique_lock<std::mutex> writing((*last)->writing, std::try_to_lock);
+    if (!writing.owns_lock()) continue;
+    (*last)->campaign.reset();
+    writing.unlock();
+    last = with_files_.erase(last);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::Find(
@@ -79,21 +95,22 @@ absl::StatusOr<std::shared_ptr<QualityService::Open>> QualityService::Find(
 }
 
 absl::StatusOr<CampaignCounts> QualityService::Count(Open& open) {
-  if (auto closed = open.campaign.CloseDue(now_()); !closed.ok()) return closed.status();
-  absl::StatusOr<CampaignCounts> counts = open.campaign.Counts();
+  if (auto closed = open.campaign->CloseDue(now_()); !closed.ok()) return closed.status();
+  absl::StatusOr<CampaignCounts> counts = open.campaign->Counts();
   if (!counts.ok()) return counts;
   open.open_items = counts->items - counts->closed_items;
   open.closed_items = counts->closed_items;
   return counts;
 }
 
-absl::StatusOr<v1::Campaign> QualityService::Describe(Open& open) {
-  std::lock_guard<std::mutex> lock(open.writing);
-  const absl::StatusOr<CampaignCounts> counts = Count(open);
+absl::StatusOr<v1::Campaign> QualityService::Describe(const std::shared_ptr<Open>& open) {
+  std::lock_guard<std::mutex> lock(open->writing);
+  if (auto s = Use(open); !s.ok()) return s;
+  const absl::StatusOr<CampaignCounts> counts = Count(*open);
   if (!counts.ok()) return counts.status();
   v1::Campaign out;
-  out.set_name(open.entry.name);
-  *out.mutable_options() = ToProto(open.campaign.options());
+  out.set_name(open->entry.name);
+  *out.mutable_options() = ToProto(open->campaign->options());
   out.set_items(counts->items);
   out.set_closed_items(counts->closed_items);
   out.set_annotators(counts->annotators);
@@ -111,11 +128,9 @@ absl::StatusOr<v1::Campaign> QualityService::OpenCampaign(std::string_view owner
     const absl::StatusOr<Catalogue::Entry> entry = catalogue_.OpenOrCreate(
         owner, request.name(), OptionsOf(request.options()), options_.max_campaigns);
     if (!entry.ok()) return entry.status();
-    absl::StatusOr<std::shared_ptr<Open>> found = OpenEntry(*entry);
-    if (!found.ok()) return found.status();
-    open = *std::move(found);
+    open = OpenEntry(*entry);
   }
-  return Describe(*open);
+  return Describe(open);
 }
 
 absl::StatusOr<v1::ListCampaignsResponse> QualityService::ListCampaigns(
@@ -129,7 +144,7 @@ absl::StatusOr<v1::ListCampaignsResponse> QualityService::ListCampaigns(
   }
   v1::ListCampaignsResponse out;
   for (const std::shared_ptr<Open>& open : all) {
-    absl::StatusOr<v1::Campaign> campaign = Describe(*open);
+    absl::StatusOr<v1::Campaign> campaign = Describe(open);
     if (!campaign.ok()) return campaign.status();
     *out.add_campaigns() = *std::move(campaign);
   }
@@ -138,9 +153,18 @@ absl::StatusOr<v1::ListCampaignsResponse> QualityService::ListCampaigns(
 
 absl::StatusOr<v1::DeleteCampaignResponse> QualityService::DeleteCampaign(
     std::string_view owner, const v1::DeleteCampaignRequest& request) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (auto s = catalogue_.Delete(owner, request.name()); !s.ok()) return s;
-  open_.erase({std::string(owner), request.name()});  // calls that still hold it end with it
+  const absl::StatusOr<std::shared_ptr<Open>> open = Find(owner, request.name());
+  if (!open.ok()) return open.status();
+  std::lock_guard<std::mutex> writing((*open)->writing);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (auto s = catalogue_.Delete(owner, request.name()); !s.ok()) return s;
+    open_.erase({std::string(owner), request.name()});
+  }
+  (*open)->deleted = true;  // for calls that still hold it
+  (*open)->campaign.reset();
+  std::lock_guard<std::mutex> files_lock(files_mutex_);
+  with_files_.remove(*open);
   return v1::DeleteCampaignResponse();
 }
 
@@ -149,8 +173,9 @@ absl::StatusOr<v1::CloseItemsResponse> QualityService::CloseItems(
   const absl::StatusOr<std::shared_ptr<Open>> open = Find(owner, request.campaign());
   if (!open.ok()) return open.status();
   std::lock_guard<std::mutex> lock((*open)->writing);
+  if (auto s = Use(*open); !s.ok()) return s;
   const std::vector<std::string_view> items(request.items().begin(), request.items().end());
-  const absl::StatusOr<std::int64_t> closed = (*open)->campaign.Close(items);
+  const absl::StatusOr<std::int64_t> closed = (*open)->campaign->Close(items);
   if (!closed.ok()) return closed.status();
   if (auto counts = Count(**open); !counts.ok()) return counts.status();
   v1::CloseItemsResponse out;
@@ -159,7 +184,7 @@ absl::StatusOr<v1::CloseItemsResponse> QualityService::CloseItems(
 }
 
 absl::StatusOr<FeedResult> QualityService::Store(Open& open, const v1::FeedRequest& request) {
-  Campaign& campaign = open.campaign;
+  Campaign& campaign = *open.campaign;
   const std::size_t classes = campaign.options().classes.size();
   const double now = now_();
   if (auto closed = campaign.CloseDue(now); !closed.ok()) return closed.status();
@@ -188,6 +213,7 @@ v1::FeedResponse QualityService::Feed(std::string_view owner, const v1::FeedRequ
     const absl::StatusOr<std::shared_ptr<Open>> open = Find(owner, request.campaign());
     if (!open.ok()) return open.status();
     std::lock_guard<std::mutex> lock((*open)->writing);
+    if (auto s = Use(*open); !s.ok()) return s;
     absl::StatusOr<FeedResult> stored = Store(**open, request);
     if (stored.ok() && stored->accepted > 0) (*open)->changed = true;
     if (auto counts = Count(**open); stored.ok() && !counts.ok()) return counts.status();
@@ -217,16 +243,18 @@ absl::StatusOr<CampaignAnalysis> QualityService::Analyze(std::string_view owner,
                                                          const v1::AnalyzeRequest& request) {
   const absl::StatusOr<std::shared_ptr<Open>> open = Find(owner, request.campaign());
   if (!open.ok()) return open.status();
-  return AnalyzeOpen(**open, request);
+  return AnalyzeOpen(*open, request);
 }
 
-absl::StatusOr<CampaignAnalysis> QualityService::AnalyzeOpen(Open& open,
+absl::StatusOr<CampaignAnalysis> QualityService::AnalyzeOpen(const std::shared_ptr<Open>& shared,
                                                              const v1::AnalyzeRequest& request) {
+  Open& open = *shared;
   const absl::StatusOr<annotation::AnalysisOptions> options = OptionsOf(request);
   if (!options.ok()) return options.status();
   const bool all = request.scope() == v1::ALL_ITEMS;
   {
     std::lock_guard<std::mutex> lock(open.writing);
+    if (auto s = Use(shared); !s.ok()) return s;
     const absl::StatusOr<CampaignCounts> counts = Count(open);
     if (!counts.ok()) return counts.status();
     if (counts->items == 0 || (!all && counts->closed_items == 0)) {
@@ -274,7 +302,7 @@ void QualityService::RefreshAlerts() {
   request.set_bootstrap_replicates(0);
   request.add_columns("alert.");
   for (const std::shared_ptr<Open>& open : changed) {
-    if (auto analysis = AnalyzeOpen(*open, request); !analysis.ok()) {
+    if (auto analysis = AnalyzeOpen(open, request); !analysis.ok()) {
       Log(LogLevel::kWarning, absl::StrCat("no alerts of campaign ", open->entry.name, ": ",
                                            std::string(analysis.status().message())));
     }

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -66,18 +68,18 @@ class QualityService {
   std::vector<GaugeSample> AlertSamples();
 
  private:
-  // A campaign that has been used: its writer, and what the metrics show of it.
+  // A campaign: its writer while it is in use, and what the metrics show of it.
   struct Open {
     Catalogue::Entry entry;
     std::string path;
     std::mutex writing;
-    Campaign campaign;  // guarded by writing
+    std::optional<Campaign> campaign;  // guarded by writing, as the next; Use() opens it
+    bool deleted = false;
     std::atomic<std::int64_t> open_items{0}, closed_items{0};
     std::atomic<bool> changed{true};  // since the last analysis of all items
     std::mutex alerts_mutex;
     std::vector<std::int64_t> alerts;  // by AlertKind; empty before the first analysis
-    Open(Catalogue::Entry e, std::string p, Campaign c)
-        : entry(std::move(e)), path(std::move(p)), campaign(std::move(c)) {}
+    Open(Catalogue::Entry e, std::string p) : entry(std::move(e)), path(std::move(p)) {}
   };
 
   QualityService(const Options& options, Catalogue catalogue, Executor* executor,
@@ -92,21 +94,30 @@ class QualityService {
 
   absl::StatusOr<std::shared_ptr<Open>> Find(std::string_view owner, const std::string& name);
   // With mutex_ held.
-  absl::StatusOr<std::shared_ptr<Open>> OpenEntry(const Catalogue::Entry& entry);
-  absl::StatusOr<v1::Campaign> Describe(Open& open);  // takes open.writing
+  std::shared_ptr<Open> OpenEntry(const Catalogue::Entry& entry);
+  // Opens the file of a campaign whose `writing` is held, and closes that of another, the one that was
+  // used longest ago, where more than kMostFiles are open.
+  absl::Status Use(const std::shared_ptr<Open>& open);
+  absl::StatusOr<v1::Campaign> Describe(const std::shared_ptr<Open>& open);  // takes open->writing
   // Counts what there is after a change. With open.writing held.
   absl::StatusOr<CampaignCounts> Count(Open& open);
   absl::StatusOr<FeedResult> Store(Open& open, const v1::FeedRequest& request);
-  absl::StatusOr<CampaignAnalysis> AnalyzeOpen(Open& open, const v1::AnalyzeRequest& request);
+  absl::StatusOr<CampaignAnalysis> AnalyzeOpen(const std::shared_ptr<Open>& open,
+                                               const v1::AnalyzeRequest& request);
 
   const Options options_;
   Executor* const executor_;
   const std::function<double()> now_;
   Metrics* const metrics_;
   std::atomic<bool> refreshing_{false};
-  std::mutex mutex_;  // the two below
+  std::mutex mutex_;  // the two below; may be taken with an Open's `writing` held, not before it
   Catalogue catalogue_;
   std::map<Key, std::shared_ptr<Open>> open_;  // all there are
+
+  // A campaign's file takes some 8 MiB of cache and three descriptors.
+  static constexpr std::size_t kMostFiles = 32;
+  std::mutex files_mutex_;                       // taken with an Open's `writing` held
+  std::list<std::shared_ptr<Open>> with_files_;  // by use, the latest first
 };
 
 // Cuts an analysis into messages.

@@ -110,7 +110,7 @@ absl::StatusOr<SqlDatabase> SqlDatabase::Open(const std::string& path) {
   // FULL: the log is synced at each commit, which is then durable even against a loss of power.
   for (const char* pragma :
        {"PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON",
-        "PRAGMA busy_timeout=10000", "PRAGMA cache_size=-16384"}) {
+        "PRAGMA busy_timeout=10000", "PRAGMA cache_size=-8192"}) {
     if (auto s = database.Execute(pragma); !s.ok()) return s;
   }
   return database;

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <string>
 #include <thread>
@@ -21,11 +23,11 @@ class QualityServiceTest : public ::testing::Test {
  protected:
   QualityServiceTest() { Restart(); }
 
-  void Restart(std::int64_t memory_bytes = 1 << 30) {
+  void Restart(std::int64_t memory_bytes = 1 << 30, int max_campaigns = 2) {
     service_.reset();
     auto made = QualityService::Create(
-        {.folder = folder_ / "store", .memory_bytes = memory_bytes, .max_campaigns = 2}, &executor_,
-        [this] { return now_; }, &metrics_);
+        {.folder = folder_ / "store", .memory_bytes = memory_bytes, .max_campaigns = max_campaigns},
+        &executor_, [this] { return now_; }, &metrics_);
     ASSERT_TRUE(made.ok()) << made.status();
     service_ = *std::move(made);
   }
@@ -198,6 +200,45 @@ TEST_F(QualityServiceTest, BadRequestsAreNamed) {
   ASSERT_EQ(response.row_errors_size(), 1);
   EXPECT_EQ(response.row_errors(0).row(), 1);
   EXPECT_EQ(response.row_errors(0).message(), "label: must be from 0 to 1; was 9");
+}
+
+std::ptrdiff_t OpenDescriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return std::distance(begin(all), end(all));
+}
+
+TEST_F(QualityServiceTest, ManyCampaignsTakeFewFiles) {
+  constexpr int kCampaigns = 40;
+  Restart(1 << 30, kCampaigns);
+  const std::ptrdiff_t before = OpenDescriptors();
+  const auto name = [](int c) { return "campaign" + std::to_string(c); };
+  for (int c = 0; c < kCampaigns; ++c) ASSERT_TRUE(Open("lab", name(c)).ok());
+  for (int round = 1; round <= 2; ++round) {
+    for (int c = 0; c < kCampaigns; ++c) {
+      const v1::FeedResponse fed = service_->Feed("lab", VotesOn(name(c), round));
+      EXPECT_EQ(fed.accepted(), 3) << fed.ShortDebugString();  // the first item's are there already
+      EXPECT_LE(OpenDescriptors() - before, 100);
+    }
+  }
+  Restart(1 << 30, kCampaigns);
+  EXPECT_LE(OpenDescriptors() - before, 100);
+  const auto list = service_->ListCampaigns("lab", {});
+  ASSERT_TRUE(list.ok());
+  ASSERT_EQ(list->campaigns_size(), kCampaigns);
+  for (const v1::Campaign& campaign : list->campaigns()) EXPECT_EQ(campaign.votes(), 6);
+}
+
+TEST_F(QualityServiceTest, WhatIsDeletedDoesNotComeBack) {
+  ASSERT_TRUE(Open("lab", "c").ok());
+  ASSERT_EQ(service_->Feed("lab", VotesOn("c", 2)).accepted(), 6);
+  v1::DeleteCampaignRequest request;
+  request.set_name("c");
+  ASSERT_TRUE(service_->DeleteCampaign("lab", request).ok());
+  EXPECT_THAT(Error(VotesOn("c", 1)), HasSubstr("there is no \"c\""));
+  EXPECT_EQ(service_->DeleteCampaign("lab", request).status().code(), absl::StatusCode::kNotFound);
+  const auto again = Open("lab", "c");
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->votes(), 0);
 }
 
 TEST_F(QualityServiceTest, AlertsAreRefreshedForWhatChanged) {

@@ -185,11 +185,12 @@ def test_votes_are_on_the_disk_and_not_in_memory(start: Any, run_dir: pathlib.Pa
 
     feed(0, 2000)
     before = peak_mib(server)
-    for step in range(1, 6):
+    for step in range(1, 9):
         feed(2000 * step, 2000)
     stored = sum(file.stat().st_size for file in (run_dir / "store").rglob("*")) / 2**20
-    assert stored > 12
-    assert peak_mib(server) - before < 8
+    assert stored > 15
+    # SQLite's cache of 8 MiB, and what messages take on their way.
+    assert peak_mib(server) - before < 16
     # The estimate that admits an analysis, 27 MiB, holds.
     campaigns.analyze("c", all_items=True, options=AnalysisOptions(bootstrap_replicates=20))
     assert peak_mib(server) - before < 128
