@@ -5,6 +5,7 @@
 #include "client/python/binding/arrays.h"
 #include "client/python/binding/client.h"
 #include "client/python/binding/engine.h"
+#include "client/python/binding/load.h"
 #include "client/python/binding/quality.h"
 #include "client/python/binding/quality_aggregation.h"
 #include "client/python/binding/quality_client.h"
@@ -54,6 +55,7 @@ NB_MODULE(_softloss, m) {
   BindTotals(m);
   BindEngine(m);
   BindClient(m);
+  BindLoad(m);
   BindQuality(m);
   BindQualityVotes(m);
   BindQualityAggregation(m);

@@ -1,4 +1,4 @@
-"""The command: ``softloss --version``, ``capabilities ADDRESS``, ``quality INPUT…``."""
+"""The command: ``softloss --version``, ``capabilities``, ``bench``, ``quality``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import sys
 
 import softloss
+from softloss.bench import _cli as bench
 from softloss.quality import _cli as quality
 
 
@@ -19,6 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     ask = commands.add_parser("capabilities", help="what a server is able to do, as JSON")
     ask.add_argument("address", help="a gRPC target: localhost:7070, unix:/run/softloss.sock")
     ask.set_defaults(run=_capabilities)
+    bench.add_command(commands)
     quality.add_command(commands)
     args = parser.parse_args(argv)
     return int(args.run(args))

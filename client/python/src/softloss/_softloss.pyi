@@ -115,6 +115,30 @@ class Client:
     @property
     def numerics_id(self) -> str: ...
 
+class LoadItem:
+    def __init__(
+        self,
+        *,
+        name: str,
+        weight: float,
+        spec: Spec,
+        shape: list[int],
+        class_axis: int | None,
+        prediction: str,
+        label: str,
+        class_ids: bool,
+        row_sum: bool,
+        gradient: str | None,
+    ) -> None: ...
+
+def run_load(
+    address: str,
+    items: list[LoadItem],
+    *,
+    progress: Callable[[float, int], object] | None,
+    **load: Any,
+) -> dict[str, Any]: ...
+
 class QualityVotes:
     def __init__(
         self,
