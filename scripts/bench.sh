@@ -18,5 +18,8 @@ for name in "${names[@]}"; do
   else
     "build/release/bin/${name}_bench" "build/bench/$name.json" || status=1
   fi
+  if [ "$name" = kernels ]; then
+    .venv/bin/python tests/bench/kernels_torch_bench.py "build/bench/$name.json" || status=1
+  fi
 done
 exit "$status"
