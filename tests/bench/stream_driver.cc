@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 #include <string_view>
+#include <utility>
 
 #include "proto/wire/message.h"
 #include "softloss/v1/scorer.pb.h"
+#include "tests/bench/drawn_rows.h"
 
 namespace softloss {
 namespace {
@@ -50,17 +50,9 @@ StreamDriver::StreamDriver(const std::string& address)
       }()),
       stub_(channel_) {
   const std::int64_t rows = Workload::kMaxChunkBytes / kRowBytes;
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  for (std::int64_t row = 0; row < rows; ++row) {
-    float sum = 0;
-    for (std::int64_t c = 0; c < Workload::kClasses; ++c) {
-      logits_.push_back(2 * normal(random));
-      labels_.push_back(std::exp(normal(random)));
-      sum += labels_.back();
-    }
-    for (auto t = labels_.end() - Workload::kClasses; t != labels_.end(); ++t) *t /= sum;
-  }
+  DrawnRows drawn = DrawRows(rows, Workload::kClasses);
+  logits_ = std::move(drawn.logits);
+  labels_ = std::move(drawn.labels);
 
   stream_ = stub_.PrepareCall(&context_, kMethod, &queue_);
   stream_->StartCall(Pointer(kStarted));
