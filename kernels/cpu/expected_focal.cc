@@ -30,13 +30,6 @@ class ExpectedFocal : public ClassTerm<T> {
     return hn::Or(hn::Ge(at.not_p, hn::Set(d, least_not_p_)), hn::Eq(at.not_p, hn::Zero(d)));
   }
 
-  // A small power brings back what underflowed.
-  HWY_INLINE M OfRow(D d, V others, V& row) const {
-    row = hn::Zero(d);
-    if (gamma_ == 0 || gamma_ >= 1) return AllLanes(d);
-    return hn::Ge(others, hn::Set(d, static_cast<T>(sizeof(T) == 4 ? 0x1p-90 : 0x1p-950)));
-  }
-
   template <bool kLogits>
   HWY_INLINE TermAt<V> operator()(D d, const ClassAt<V>& at) const {
     const V one = hn::Set(d, T(1)), zero = hn::Zero(d), gamma = hn::Set(d, gamma_);

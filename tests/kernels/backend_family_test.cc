@@ -228,7 +228,8 @@ TEST_P(BackendFamilyTest, MarginsWhereExponentialsUnderflow) {
         std::vector<double> x(rows * classes), t(rows * classes);
         for (std::size_t r = 0; r < rows; ++r) {
           for (std::size_t c = 0; c < classes; ++c) {
-            const double margin = c < 3 ? 80 + 0.5 * static_cast<double>(r) : 300;
+            const double margin =
+                c < 3 ? 80 + 0.5 * static_cast<double>(r) + 0.3 * static_cast<double>(c) : 300;
             x[r * classes + c] = c == 1 ? 0 : -margin;
           }
           t[r * classes + (right ? 1 : 2)] = 1;
