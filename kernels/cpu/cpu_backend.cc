@@ -54,7 +54,8 @@ void Run(const ScoreKey& key, bool streams, Task& task) {
 }
 
 bool StreamsGradients(const ScoreKey& key, absl::Span<const Segment> batch) {
-  if (!key.gradient) return false;
+  // Elements are written one by one as they are read: copying them once more would cost what it saves.
+  if (!key.gradient || IsElementwise(key.loss)) return false;
   std::int64_t rows = 0;
   for (const Segment& segment : batch) rows += segment.rows;
   return rows * key.classes * static_cast<std::int64_t>(SizeOf(*key.gradient)) >= kStreamedBytes;

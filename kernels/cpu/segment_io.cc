@@ -154,8 +154,9 @@ void SegmentIo<T>::StridedLabels(std::int64_t begin, std::int64_t stride, std::s
 
 template <typename T>
 T* SegmentIo<T>::GradientPlace(std::int64_t begin, std::size_t n, T* scratch) {
-  if (key_.gradient != kNative<T> || scratch_.gradient.streams) return scratch;
+  if (key_.gradient != kNative<T>) return scratch;
   std::byte* place = scratch_.gradient.InPlace(begin * gradient_size_, n * sizeof(T));
+  if (scratch_.gradient.streams && IsStreamable(place)) return scratch;
   return place != nullptr ? reinterpret_cast<T*>(place) : scratch;
 }
 
@@ -163,8 +164,7 @@ template <typename T>
 T* SegmentIo<T>::StreamedGradientPlace(std::int64_t begin, std::size_t n) {
   if (key_.gradient != kNative<T> || !scratch_.gradient.streams) return nullptr;
   std::byte* place = scratch_.gradient.InPlace(begin * gradient_size_, n * sizeof(T));
-  const bool aligned = reinterpret_cast<std::uintptr_t>(place) % StreamAlignment() == 0;
-  return aligned ? reinterpret_cast<T*>(place) : nullptr;
+  return IsStreamable(place) ? reinterpret_cast<T*>(place) : nullptr;
 }
 
 template <typename T>

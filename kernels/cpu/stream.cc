@@ -5,7 +5,6 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -18,8 +17,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 void Copy(const std::uint8_t* from, std::uint8_t* to, std::size_t size) {
   const hn::CappedTag<std::uint8_t, 64> d;
   const std::size_t lanes = hn::Lanes(d);
-  const std::size_t past = reinterpret_cast<std::uintptr_t>(to) % lanes;
-  std::size_t i = past == 0 ? 0 : std::min(size, lanes - past);
+  std::size_t i = reinterpret_cast<std::uintptr_t>(to) % lanes == 0 ? 0 : size;
   std::memcpy(to, from, i);
   for (; i + 2 * lanes <= size; i += 2 * lanes) {
     const auto low = hn::LoadU(d, from + i), high = hn::LoadU(d, from + i + lanes);
