@@ -74,8 +74,8 @@ struct FeedReport {
 };
 
 struct QualityRequest {
-  bool all_items = false;  // not only closed ones
-  int method = 0;          // of softloss.v1.ConsensusMethod
+  bool all_items = false;              // not only closed ones
+  int method = 0;                      // of softloss.v1.ConsensusMethod
   bool calibrate_predictions = false;  // scale them by the temperature that fits the votes best
   std::vector<double> class_values;
   std::optional<int> bootstrap_replicates, worklist_items, drift_windows;
