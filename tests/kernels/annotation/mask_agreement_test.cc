@@ -15,19 +15,8 @@ namespace softloss::annotation {
 namespace {
 
 using testing::Random;
+using testing::RandomMasks;
 using testing::VoteTable;
-
-std::vector<std::uint8_t> RandomMasks(Random& random, std::int64_t pixels, int readers, int scale) {
-  std::vector<std::uint8_t> value(pixels * readers);
-  for (std::int64_t i = 0; i < pixels; ++i) {
-    const bool object = random.Chance(0.3);
-    for (int r = 0; r < readers; ++r) {
-      value[i * readers + r] = static_cast<std::uint8_t>(
-          random.Chance(0.2) ? random.Int(0, scale + 1) : (object ? scale : 0));
-    }
-  }
-  return value;
-}
 
 // By definition, pixel by pixel.
 TEST(MaskAgreementTest, ReadersAgainstTheMeanOfTheOthers) {

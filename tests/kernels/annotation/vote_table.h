@@ -93,4 +93,18 @@ inline VoteTable RandomVotes(Random& random, int items, int annotators, int clas
   return table;
 }
 
+// [pixels, readers] of an object that most readers see alike; values from 0 to `scale`.
+inline std::vector<std::uint8_t> RandomMasks(Random& random, std::int64_t pixels, int readers,
+                                             int scale) {
+  std::vector<std::uint8_t> value(pixels * readers);
+  for (std::int64_t i = 0; i < pixels; ++i) {
+    const bool object = random.Chance(0.3);
+    for (int r = 0; r < readers; ++r) {
+      value[i * readers + r] = static_cast<std::uint8_t>(
+          random.Chance(0.2) ? random.Int(0, scale + 1) : (object ? scale : 0));
+    }
+  }
+  return value;
+}
+
 }  // namespace softloss::testing
