@@ -2,45 +2,54 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "proto/wire/message.h"
 #include "server/reply.h"
 
 namespace softloss {
 
-// A received message and the slices that it points into.
-template <typename Message>
-struct Received {
-  std::vector<grpc::Slice> slices;
-  wire::FragmentVector fragments;
+// The slices that received messages point into.
+struct ReceivedBytes {
+  absl::InlinedVector<grpc::Slice, 4> slices;
+  wire::FragmentVector fragments;  // a slice each, but for empty ones
   std::int64_t bytes = 0;
-  wire::Parsed<Message> parsed;
 
-  // Takes over `buffer` and parses it. INVALID_ARGUMENT if it is no such message.
+  // Takes over `buffer`. INTERNAL if gRPC cannot hand it out.
   absl::Status Take(grpc::ByteBuffer* buffer);
 };
 
+// A message with the slices, of those received, that it lies in.
 template <typename Message>
-absl::Status Received<Message>::Take(grpc::ByteBuffer* buffer) {
-  bytes = static_cast<std::int64_t>(buffer->Length());
-  if (grpc::Status s = buffer->Dump(&slices); !s.ok()) {
-    return absl::InternalError(s.error_message());
-  }
-  buffer->Clear();
-  for (const grpc::Slice& slice : slices) {
-    if (slice.size() == 0) continue;
-    fragments.push_back({reinterpret_cast<const std::byte*>(slice.begin()), slice.size()});
-  }
+struct Received {
+  absl::InlinedVector<grpc::Slice, 2> slices;
+  std::int64_t bytes = 0;
+  wire::Parsed<Message> parsed;
+
+  // Parses `fragments`, which point into `from`, in order. INVALID_ARGUMENT if they are no such
+  // message.
+  absl::Status Parse(const ReceivedBytes& from, Fragments fragments);
+};
+
+// Those of `slices` that `fragments` point into; both in order.
+void KeepSlices(absl::Span<const grpc::Slice> slices, Fragments fragments,
+                absl::InlinedVector<grpc::Slice, 2>* kept);
+
+template <typename Message>
+absl::Status Received<Message>::Parse(const ReceivedBytes& from, Fragments fragments) {
+  bytes = static_cast<std::int64_t>(TotalSize(fragments));
+  KeepSlices(from.slices, fragments, &slices);
   return wire::Parse(fragments, &parsed);
 }
 
-// The reply's bytes; its slabs go back to their pool when gRPC lets go of them.
-grpc::ByteBuffer ToByteBuffer(Reply* reply);
+// The bytes of a reply, or of several as a batch; their slabs go back to their pool when gRPC lets go
+// of them.
+grpc::ByteBuffer ToByteBuffer(absl::Span<Reply> replies);
 
 inline grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));

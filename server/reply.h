@@ -21,6 +21,9 @@ struct Reply {
   std::int64_t bulk_bytes() const {
     return static_cast<std::int64_t>(gradient.size() + row_loss.size());
   }
+  std::size_t size() const {
+    return head.size() + gradient.size() + middle.size() + row_loss.size();
+  }
 };
 
 // Encodes in canonical form: `header` as field 1, then the slabs that are not empty.

@@ -28,6 +28,7 @@ void Session::Hello(std::vector<Reply>* outbox, const std::string& shared_memory
   hello.set_numerics_id(context_->backend->numerics_id());
   hello.set_server_version(context_->version);
   hello.set_shared_memory_socket(shared_memory_socket);
+  hello.set_batches(true);
   outbox->push_back(EncodeControlReply(response));
 }
 
@@ -35,6 +36,11 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnMessage(
     const wire::Parsed<v1::StreamRequest>& message, std::int64_t wire_bytes,
     std::shared_ptr<const void> received, std::vector<Reply>* outbox) {
   const v1::StreamRequest& request = message.message;
+  if (request.batch_size() > 0) {
+    return absl::InvalidArgumentError(
+        "malformed message: batch must be its message's first and only field, and holds no other "
+        "batch");
+  }
   if (request.has_chunk() + request.has_define() + request.has_cancel() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("malformed message: exactly one of chunk, define and cancel must be set; ",

@@ -6,6 +6,12 @@
 #include "server/metrics.h"
 
 namespace softloss {
+namespace {
+
+// Replies go together up to this size: beyond it, a message's fixed cost does not count.
+constexpr std::size_t kBatchBytes = 128 << 10;
+
+}  // namespace
 
 void StreamCall::Accept(const CallEnv* env) {
   auto call = std::make_shared<StreamCall>(env);
@@ -44,7 +50,7 @@ void StreamCall::OnAccepted(bool ok) {
 
 void StreamCall::OnRead(bool ok) {
   std::vector<Reply> outbox;
-  std::unique_ptr<ChunkTask> task;
+  Tasks tasks;
   if (!ok) {
     std::lock_guard<std::mutex> lock(mutex_);
     reading_ = false;
@@ -53,32 +59,52 @@ void StreamCall::OnRead(bool ok) {
     Advance(&outbox);
     return;
   }
-  const TimePoint start = env_->context->clock->Now();
-  auto received = std::make_shared<Received<v1::StreamRequest>>();
-  const absl::Status parsed = received->Take(&incoming_);
+  ReceivedBytes received;
+  absl::Status status = received.Take(&incoming_);
   env_->context->metrics->MessageReceived(RpcMethod::kScoreStream);
-  env_->context->metrics->ReceivedBytes(received->bytes);
+  env_->context->metrics->ReceivedBytes(received.bytes);
+  const bool batch = wire::IsBatch(received.fragments);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     reading_ = false;
     if (closing_.has_value()) return;
-    if (!parsed.ok()) {
-      Close(parsed);
-    } else {
-      absl::StatusOr<std::unique_ptr<ChunkTask>> made =
-          session_->OnMessage(received->parsed, received->bytes, received, &outbox);
-      if (made.ok()) {
-        task = *std::move(made);
-      } else {
-        Close(made.status());
-      }
+    if (status.ok()) {
+      status = batch ? TakeBatch(received, &tasks, &outbox)
+                     : TakeMessage(received, received.fragments, &tasks, &outbox);
     }
+    if (!status.ok()) Close(status);
+    if (batch) ++corked_;
     Advance(&outbox);
   }
-  if (task != nullptr) {
-    task->times.decode_ns = Nanoseconds(env_->context->clock->Now() - start);
-    env_->dispatcher->Run(std::move(task));
+  for (std::unique_ptr<ChunkTask>& task : tasks) env_->dispatcher->Run(std::move(task));
+  if (batch) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    --corked_;
+    Advance(&outbox);
   }
+}
+
+absl::Status StreamCall::TakeBatch(const ReceivedBytes& received, Tasks* tasks,
+                                   std::vector<Reply>* outbox) {
+  batches_ = true;
+  return wire::ForEachInBatch(received.fragments, [&](const wire::FragmentVector& message) {
+    return TakeMessage(received, message, tasks, outbox);
+  });
+}
+
+absl::Status StreamCall::TakeMessage(const ReceivedBytes& received, Fragments fragments,
+                                     Tasks* tasks, std::vector<Reply>* outbox) {
+  const TimePoint start = env_->context->clock->Now();
+  auto message = std::make_shared<Received<v1::StreamRequest>>();
+  if (absl::Status s = message->Parse(received, fragments); !s.ok()) return s;
+  absl::StatusOr<std::unique_ptr<ChunkTask>> task =
+      session_->OnMessage(message->parsed, message->bytes, message, outbox);
+  if (!task.ok()) return task.status();
+  if (*task != nullptr) {
+    (*task)->times.decode_ns = Nanoseconds(env_->context->clock->Now() - start);
+    tasks->push_back(*std::move(task));
+  }
+  return absl::OkStatus();
 }
 
 void StreamCall::OnScored(ChunkTask& task) {
@@ -107,8 +133,8 @@ void StreamCall::OnWritten(bool ok) {
   std::vector<Reply> outbox;
   std::lock_guard<std::mutex> lock(mutex_);
   writing_ = false;
-  queued_bytes_ -= writing_bytes_;
-  writing_charge_ = Charge();
+  queued_bytes_ -= std::exchange(writing_bytes_, 0);
+  writing_charges_.clear();
   if (!ok) {  // the client is gone
     half_closed_ = true;
     session_->CancelAll();
@@ -147,20 +173,7 @@ void StreamCall::Advance(std::vector<Reply>* outbox) {
   outbox->clear();
   if (finishing_) return;
 
-  if (!writing_ && !replies_.empty()) {
-    Reply reply = std::move(replies_.front());
-    replies_.pop_front();
-    writing_ = true;
-    writing_bytes_ = reply.bulk_bytes();
-    writing_charge_ = std::move(reply.charge);
-    grpc::WriteOptions options;
-    // More follows at once, so small replies may share a packet.
-    if (!replies_.empty()) options.set_buffer_hint();
-    const grpc::ByteBuffer bytes = ToByteBuffer(&reply);
-    env_->context->metrics->MessageSent(RpcMethod::kScoreStream);
-    env_->context->metrics->SentBytes(static_cast<std::int64_t>(bytes.Length()));
-    stream_.Write(bytes, options, written_.Arm(shared_from_this()));
-  }
+  if (!writing_ && !replies_.empty() && corked_ == 0) Write();
   // A client that does not read its replies is not read from.
   if (!reading_ && !half_closed_ && !closing_.has_value() && session_->MayRead() &&
       queued_bytes_ < env_->context->stream_credit_bytes) {
@@ -179,6 +192,26 @@ void StreamCall::Advance(std::vector<Reply>* outbox) {
     finishing_ = true;
     stream_.Finish(*closing_, finished_.Arm(shared_from_this()));
   }
+}
+
+void StreamCall::Write() {
+  absl::InlinedVector<Reply, 8> replies;
+  std::size_t size = 0;
+  do {
+    size += replies_.front().size();
+    writing_bytes_ += replies_.front().bulk_bytes();
+    writing_charges_.push_back(std::move(replies_.front().charge));
+    replies.push_back(std::move(replies_.front()));
+    replies_.pop_front();
+  } while (batches_ && !replies_.empty() && size + replies_.front().size() <= kBatchBytes);
+  writing_ = true;
+  grpc::WriteOptions options;
+  // More follows at once, so small replies may share a packet.
+  if (!replies_.empty()) options.set_buffer_hint();
+  const grpc::ByteBuffer bytes = ToByteBuffer(absl::MakeSpan(replies));
+  env_->context->metrics->MessageSent(RpcMethod::kScoreStream);
+  env_->context->metrics->SentBytes(static_cast<std::int64_t>(bytes.Length()));
+  stream_.Write(bytes, options, written_.Arm(shared_from_this()));
 }
 
 }  // namespace softloss

@@ -9,6 +9,7 @@
 
 #include <grpcpp/support/async_stream.h>
 
+#include "absl/container/inlined_vector.h"
 #include "server/byte_buffer.h"
 #include "server/call.h"
 #include "server/session.h"
@@ -38,9 +39,16 @@ class StreamCall final : public ScoredSink,
   void OnFinished(bool ok);
   void OnDone(bool ok);
 
-  // Sends what is in `outbox`, reads on if the session allows, and finishes when all is done. With
-  // mutex_ held.
+  using Tasks = absl::InlinedVector<std::unique_ptr<ChunkTask>, 1>;
+
+  // Takes in the message, or the messages of the batch; their tasks are appended. With mutex_ held,
+  // as for all below.
+  absl::Status TakeMessage(const ReceivedBytes& received, Fragments message, Tasks* tasks,
+                           std::vector<Reply>* outbox);
+  absl::Status TakeBatch(const ReceivedBytes& received, Tasks* tasks, std::vector<Reply>* outbox);
+  // Sends what is in `outbox`, reads on if the session allows, and finishes when all is done.
   void Advance(std::vector<Reply>* outbox);
+  void Write();
   void Close(const absl::Status& status);
 
   const CallEnv* const env_;
@@ -57,9 +65,11 @@ class StreamCall final : public ScoredSink,
   std::mutex mutex_;
   std::optional<Session> session_;
   std::deque<Reply> replies_;
-  std::int64_t queued_bytes_ = 0;  // of the replies' tensors, the one being written included
+  std::int64_t queued_bytes_ = 0;  // of the replies' tensors, those being written included
   std::int64_t writing_bytes_ = 0;
-  Charge writing_charge_;
+  std::vector<Charge> writing_charges_;
+  bool batches_ = false;  // the client has sent a batch
+  int corked_ = 0;        // batches being scored, whose replies are to go together
   bool reading_ = false;
   bool writing_ = false;
   bool half_closed_ = false;  // no more reads: the client is done, or gone

@@ -38,10 +38,12 @@ void UnaryCall::OnAccepted(bool ok) {
   start_ = env_->context->clock->Now();
   env_->context->metrics->RpcStarted(RpcMethod::kScore);
 
-  auto received = std::make_shared<Received<v1::ScoreRequest>>();
-  absl::Status parsed = received->Take(&incoming_);
+  ReceivedBytes bytes;
+  absl::Status parsed = bytes.Take(&incoming_);
   env_->context->metrics->MessageReceived(RpcMethod::kScore);
-  env_->context->metrics->ReceivedBytes(received->bytes);
+  env_->context->metrics->ReceivedBytes(bytes.bytes);
+  auto received = std::make_shared<Received<v1::ScoreRequest>>();
+  if (parsed.ok()) parsed = received->Parse(bytes, bytes.fragments);
   if (!parsed.ok()) {
     env_->context->metrics->InvalidInput(InvalidReason::kFraming);
     Fail(parsed);
@@ -109,7 +111,7 @@ void UnaryCall::OnScored(ChunkTask& task) {
   Reply reply = EncodeBulkReply(header, std::move(task.gradient), std::move(task.row_loss),
                                 std::move(task.charge));
   charge_ = std::move(reply.charge);
-  const grpc::ByteBuffer bytes = ToByteBuffer(&reply);
+  const grpc::ByteBuffer bytes = ToByteBuffer(absl::MakeSpan(&reply, 1));
   env_->context->metrics->MessageSent(RpcMethod::kScore);
   env_->context->metrics->SentBytes(static_cast<std::int64_t>(bytes.Length()));
   writer_.Finish(bytes, grpc::Status::OK, finished_.Arm(shared_from_this()));

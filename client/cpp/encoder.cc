@@ -33,9 +33,7 @@ void Encoder::Append(const void* data, std::size_t size) {
 
 Message Encoder::Finish() {
   FlushTail();
-  Message message{grpc::ByteBuffer(slices_.data(), slices_.size()), size_};
-  slices_.clear();
-  return message;
+  return {std::move(slices_), size_};
 }
 
 void Encoder::FlushTail() {

@@ -7,15 +7,14 @@
 #include <vector>
 
 #include "google/protobuf/message_lite.h"
-#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
 #include "proto/wire/message.h"
 
 namespace softloss::internal {
 
 struct Message {
-  grpc::ByteBuffer bytes;
-  std::size_t size = 0;
+  std::vector<grpc::Slice> slices;
+  std::size_t size = 0;  // of all of them
 };
 
 // Long pieces are referenced where they lie; short ones, which would cost more as slices of their own,

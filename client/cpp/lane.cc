@@ -220,7 +220,7 @@ void Lane::OpenStream(Clock::time_point now) {
   broken_ = absl::OkStatus();
   stream_ = std::make_unique<Stream>(
       MakeChannel(address_, options_), &queue_,
-      Stream::Events{[this](grpc::ByteBuffer& bytes) { OnMessage(bytes); }, [] {}});
+      Stream::Events{[this](grpc::ByteBuffer& bytes) { OnBytes(bytes); }, [] {}});
 }
 
 void Lane::BreakStream(absl::Status why) {
@@ -237,6 +237,7 @@ void Lane::StreamOver(Clock::time_point now) {
   hello_.reset();
   specs_.clear();
   defined_ = 0;
+  batching_ = false;
   cancels_.clear();
   DropNext();
   for (const auto& [id, p] : held_) p->Release();
@@ -290,7 +291,7 @@ Clock::duration Lane::NextBackoff() {
 
 // ---- Replies ----
 
-void Lane::OnMessage(grpc::ByteBuffer& bytes) {
+void Lane::OnBytes(grpc::ByteBuffer& bytes) {
   if (!broken_.ok()) return;
   std::vector<grpc::Slice> slices;
   if (!bytes.Dump(&slices).ok()) {
@@ -302,11 +303,18 @@ void Lane::OnMessage(grpc::ByteBuffer& bytes) {
       fragments.push_back({reinterpret_cast<const std::byte*>(s.begin()), s.size()});
     }
   }
-  wire::Parsed<v1::StreamResponse> reply;
-  if (absl::Status s = wire::Parse(fragments, &reply); !s.ok()) {
-    return BreakStream(MakeError(absl::StatusCode::kInternal,
-                                 absl::StrCat("the server's reply: ", s.message()), false));
+  const auto on_message = [this](const wire::FragmentVector& m) { return OnMessage(m); };
+  const absl::Status read =
+      wire::IsBatch(fragments) ? wire::ForEachInBatch(fragments, on_message) : OnMessage(fragments);
+  if (!read.ok()) {
+    BreakStream(MakeError(absl::StatusCode::kInternal,
+                          absl::StrCat("the server's reply: ", read.message()), false));
   }
+}
+
+absl::Status Lane::OnMessage(Fragments bytes) {
+  wire::Parsed<v1::StreamResponse> reply;
+  if (absl::Status s = wire::Parse(bytes, &reply); !s.ok()) return s;
   if (reply.message.has_hello()) {
     hello_ = reply.message.hello();
     credit_bytes_ = hello_->credit_bytes();
@@ -316,6 +324,7 @@ void Lane::OnMessage(grpc::ByteBuffer& bytes) {
   }
   if (reply.message.has_credit()) Grant(reply.message.credit());
   if (reply.message.has_chunk()) OnChunk(reply);
+  return absl::OkStatus();
 }
 
 void Lane::Grant(const v1::Credit& credit) {
@@ -399,17 +408,23 @@ void Lane::Deliver(const std::shared_ptr<Pending>& p) {
 // ---- Sending ----
 
 void Lane::Pump() {
-  while (stream_ != nullptr && hello_ && broken_.ok() && stream_->idle()) {
+  if (stream_ == nullptr || !hello_ || !broken_.ok() || !stream_->idle()) return;
+  while (outgoing_.empty() || (hello_->batches() && outgoing_.Fits(1))) {
     if (!cancels_.empty()) {
       SendCancel();
     } else if (next_of_ == nullptr) {
-      if (!PrepareNext()) return;
-    } else if (HasCredit()) {
+      if (!PrepareNext()) break;
+    } else if (MaySendNext()) {
       SendNext();
     } else {
-      return;
+      break;
     }
   }
+  if (outgoing_.empty()) return;
+  // The first write is a batch, even of one message: it tells the server to answer with batches.
+  const bool batch = outgoing_.messages() > 1 || (hello_->batches() && !batching_);
+  batching_ |= batch;
+  stream_->Write(outgoing_.Take(batch));
 }
 
 void Lane::SendCancel() {
@@ -420,8 +435,8 @@ void Lane::SendCancel() {
 }
 
 void Lane::SendControl(const v1::StreamRequest& message) {
-  const grpc::Slice slice(message.SerializeAsString());
-  stream_->Write(grpc::ByteBuffer(&slice, 1));
+  const std::string bytes = message.SerializeAsString();
+  outgoing_.Add({{grpc::Slice(bytes)}, bytes.size()});
 }
 
 // Builds the next chunk, or sends the definition that it needs. False if there is nothing to do.
@@ -445,8 +460,8 @@ bool Lane::PrepareNext() {
       SendControl(message);
       return true;
     }
-    std::string key(16, '\0');
-    std::generate(key.begin(), key.end(), [&] { return absl::Uniform<std::uint8_t>(random_); });
+    const std::uint64_t drawn[] = {random_(), random_()};
+    const std::string key(reinterpret_cast<const char*>(drawn), sizeof(drawn));
     std::int64_t max_chunk_bytes = options_.max_chunk_bytes;
     if (hello_->max_chunk_bytes() > 0) {
       max_chunk_bytes = std::min<std::uint64_t>(max_chunk_bytes, hello_->max_chunk_bytes());
@@ -467,11 +482,11 @@ bool Lane::PrepareNext() {
 }
 
 // A message that is larger than all the credit there is goes when nothing else is outstanding.
-bool Lane::HasCredit() const {
+bool Lane::MaySendNext() const {
   const auto size = static_cast<std::int64_t>(next_.size);
   const auto all_bytes = static_cast<std::int64_t>(hello_->credit_bytes());
   const auto all_items = static_cast<std::int64_t>(hello_->credit_items());
-  return (credit_bytes_ >= size || credit_bytes_ >= all_bytes) &&
+  return outgoing_.Fits(next_.size) && (credit_bytes_ >= size || credit_bytes_ >= all_bytes) &&
          (!next_is_first_ || credit_items_ > 0 || credit_items_ >= all_items);
 }
 
@@ -482,7 +497,7 @@ void Lane::SendNext() {
     next_of_->Hold();
     held_.emplace(next_of_->id(), next_of_);
   }
-  stream_->Write(next_.bytes);
+  outgoing_.Add(std::move(next_));
   DropNext();
 }
 

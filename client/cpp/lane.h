@@ -21,6 +21,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/random/random.h"
+#include "client/cpp/batch.h"
 #include "client/cpp/pending.h"
 #include "client/cpp/stream.h"
 #include "grpcpp/alarm.h"
@@ -92,7 +93,8 @@ class Lane {
   void ReportConnected(absl::StatusOr<std::string> outcome);
   Clock::duration NextBackoff();
 
-  void OnMessage(grpc::ByteBuffer& bytes);
+  void OnBytes(grpc::ByteBuffer& bytes);
+  absl::Status OnMessage(Fragments bytes);
   void OnChunk(const wire::Parsed<v1::StreamResponse>& reply);
   void Grant(const v1::Credit& credit);
   void ReleaseHeld(std::uint64_t id);
@@ -105,7 +107,7 @@ class Lane {
   void SendCancel();
   void SendControl(const v1::StreamRequest& message);
   bool PrepareNext();
-  bool HasCredit() const;
+  bool MaySendNext() const;
   void SendNext();
   void DropNext();
 
@@ -146,7 +148,9 @@ class Lane {
   std::array<std::string, kMaxSpecs> spec_slots_;
   std::size_t defined_ = 0;
   std::deque<std::uint64_t> cancels_;
-  Message next_;  // waits for credit, or for the write before it
+  bool batching_ = false;  // has told the server so
+  Batch outgoing_;         // of the next write
+  Message next_;           // waits for credit, or for the write before it
   std::shared_ptr<Pending> next_of_;
   bool next_is_first_ = false;
 };

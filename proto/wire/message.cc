@@ -8,8 +8,15 @@
 namespace softloss::wire {
 namespace {
 
+constexpr int kBatchField = 4;
+
 constexpr std::uint8_t LengthDelimitedTag(int field) {
   return static_cast<std::uint8_t>(field << 3 | 2);
+}
+
+void AppendLength(std::size_t size, std::string* out) {
+  for (; size >= 0x80; size >>= 7) out->push_back(static_cast<char>(size | 0x80));
+  out->push_back(static_cast<char>(size));
 }
 
 // Walks over fragments without joining them.
@@ -194,18 +201,46 @@ absl::Status Parse(Fragments bytes, Parsed<v1::StreamResponse>* out) {
   return ParseMessage(bytes, out);
 }
 
+bool IsBatch(Fragments bytes) {
+  std::uint8_t tag;
+  return Cursor(bytes).ReadByte(&tag) && tag == LengthDelimitedTag(kBatchField);
+}
+
+absl::Status ForEachInBatch(Fragments bytes,
+                            absl::FunctionRef<absl::Status(const FragmentVector&)> visit) {
+  Cursor cursor(bytes);
+  FragmentVector message;
+  while (cursor.left() > 0) {
+    std::uint8_t tag;
+    std::size_t size;
+    if (!cursor.ReadByte(&tag) || tag != LengthDelimitedTag(kBatchField) ||
+        !cursor.ReadLength(&size)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("malformed message: batch must be the only field, and not be cut short; at ",
+                       TotalSize(bytes) - cursor.left(), " of ", TotalSize(bytes),
+                       " bytes there is something else"));
+    }
+    message.clear();
+    cursor.Take(size, [&](Fragment f) { message.push_back(f); });
+    if (absl::Status s = visit(message); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+void AppendBatchTag(std::size_t size, std::string* out) {
+  out->push_back(static_cast<char>(LengthDelimitedTag(kBatchField)));
+  AppendLength(size, out);
+}
+
 void AppendBulkTag(BulkField field, std::size_t size, std::string* out) {
   out->push_back(static_cast<char>(LengthDelimitedTag(field)));
-  for (; size >= 0x80; size >>= 7) out->push_back(static_cast<char>(size | 0x80));
-  out->push_back(static_cast<char>(size));
+  AppendLength(size, out);
 }
 
 void AppendHeader(const google::protobuf::MessageLite& header, std::string* out) {
   const std::size_t size = header.ByteSizeLong();
   out->push_back(static_cast<char>(LengthDelimitedTag(1)));
-  std::size_t left = size;
-  for (; left >= 0x80; left >>= 7) out->push_back(static_cast<char>(left | 0x80));
-  out->push_back(static_cast<char>(left));
+  AppendLength(size, out);
   const std::size_t at = out->size();
   out->resize(at + size);
   header.SerializeWithCachedSizesToArray(reinterpret_cast<std::uint8_t*>(&(*out)[at]));

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "layout/fragments.h"
@@ -63,6 +64,17 @@ absl::Status Parse(Fragments bytes, Parsed<v1::ScoreRequest>* out);
 absl::Status Parse(Fragments bytes, Parsed<v1::StreamRequest>* out);
 absl::Status Parse(Fragments bytes, Parsed<v1::ScoreResponse>* out);
 absl::Status Parse(Fragments bytes, Parsed<v1::StreamResponse>* out);
+
+// Whether these are the bytes of a batch (StreamRequest.batch, StreamResponse.batch), which goes to
+// ForEachInBatch and not to Parse.
+bool IsBatch(Fragments bytes);
+// Visits the messages of a batch in order; their fragments point into `bytes`. Ends with the first
+// status of `visit` that is not OK, or with INVALID_ARGUMENT at the first thing that is no field
+// `batch` in its shortest encoding.
+absl::Status ForEachInBatch(Fragments bytes,
+                            absl::FunctionRef<absl::Status(const FragmentVector&)> visit);
+// Appends what comes before a message of `size` bytes in a batch.
+void AppendBatchTag(std::size_t size, std::string* out);
 
 // Appends the tag and length of a bulk field of `size` bytes; the bytes themselves follow.
 void AppendBulkTag(BulkField field, std::size_t size, std::string* out);

@@ -39,7 +39,7 @@ int Main(const std::string& output) {
                             "--metrics_listen=off", "--shared_memory_socket=off"});
   const ServerProcess peer({python != nullptr ? python : SOFTLOSS_SOURCE_DIR "/.venv/bin/python",
                             SOFTLOSS_SOURCE_DIR "/tests/bench/peers/aio_torch_server.py"});
-  StreamDriver our_stream(ours.address());
+  StreamDriver our_stream(ours.address(), Framing::kBatches);
   PeerDriver peer_stream(peer.address());
   BenchReport report("peers");
   for (const Case& c : kCases) {

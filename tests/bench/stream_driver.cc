@@ -15,6 +15,7 @@ namespace softloss {
 namespace {
 
 constexpr char kMethod[] = "/softloss.v1.Scorer/ScoreStream";
+constexpr std::int64_t kBatchBytes = 128 << 10;  // as in client/cpp/batch.h
 constexpr std::int64_t kRowBytes = 2 * sizeof(float) * Workload::kClasses;
 
 [[noreturn]] void Die(std::string_view why) {
@@ -41,8 +42,9 @@ v1::Item MakeItem(std::int64_t rows) {
 
 }  // namespace
 
-StreamDriver::StreamDriver(const std::string& address)
-    : channel_([&] {
+StreamDriver::StreamDriver(const std::string& address, Framing framing)
+    : framing_(framing),
+      channel_([&] {
         grpc::ChannelArguments arguments;
         // A connection of its own, even beside other drivers of the same server.
         arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -63,7 +65,10 @@ StreamDriver::StreamDriver(const std::string& address)
   v1::StreamRequest define;
   define.mutable_define()->set_spec_id(1);
   define.mutable_define()->mutable_spec()->set_loss(v1::SOFTMAX_CROSS_ENTROPY);
-  const std::string bytes = define.SerializeAsString();
+  std::string bytes;
+  // A batch, though of one, says that replies may come in batches.
+  if (framing_ == Framing::kBatches) wire::AppendBatchTag(define.ByteSizeLong(), &bytes);
+  define.AppendToString(&bytes);
   const grpc::Slice slice(bytes);
   stream_->Write(grpc::ByteBuffer(&slice, 1), Pointer(kWritten));
   if (Next() != kWritten) Die("no definition");
@@ -93,22 +98,36 @@ StreamDriver::Tag StreamDriver::Next() {
   return static_cast<Tag>(reinterpret_cast<std::intptr_t>(tag));
 }
 
-bool StreamDriver::TakeReply(std::int64_t gradient_bytes) {
-  if (static_cast<std::int64_t>(incoming_.Length()) >= gradient_bytes) return true;
+int StreamDriver::TakeReplies(std::int64_t gradient_bytes) {
   std::vector<grpc::Slice> slices;
   incoming_.Dump(&slices);
-  std::string bytes;
+  wire::FragmentVector fragments;
   for (const grpc::Slice& slice : slices) {
-    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    fragments.push_back({reinterpret_cast<const std::byte*>(slice.begin()), slice.size()});
   }
-  v1::StreamResponse message;
-  if (!message.ParseFromString(bytes)) Die("a reply that is no StreamResponse");
-  if (message.has_chunk()) Die("a chunk was not scored: " + message.ShortDebugString());
-  return false;  // a credit message
+  int answered = 0;
+  const auto take = [&](const wire::FragmentVector& message) {
+    if (static_cast<std::int64_t>(TotalSize(Fragments(message))) >= gradient_bytes) {
+      ++answered;
+      return absl::OkStatus();
+    }
+    std::string bytes;
+    for (const Fragment& f : message) bytes.append(reinterpret_cast<const char*>(f.data), f.size);
+    v1::StreamResponse reply;
+    if (!reply.ParseFromString(bytes)) Die("a reply that is no StreamResponse");
+    if (reply.has_chunk()) Die("a chunk was not scored: " + reply.ShortDebugString());
+    return absl::OkStatus();  // a credit message
+  };
+  if (!wire::IsBatch(fragments)) {
+    (void)take(fragments);
+  } else if (!wire::ForEachInBatch(fragments, take).ok()) {
+    Die("a reply that is no batch");
+  }
+  return answered;
 }
 
-grpc::ByteBuffer StreamDriver::Chunk(std::int64_t item_rows, std::int64_t row_begin,
-                                     std::int64_t rows) {
+void StreamDriver::AppendChunk(std::int64_t item_rows, std::int64_t row_begin, std::int64_t rows,
+                               std::vector<grpc::Slice>* slices) {
   v1::Chunk chunk;
   chunk.set_id(next_id_);
   if (row_begin == 0) *chunk.mutable_item() = MakeItem(item_rows);
@@ -119,13 +138,17 @@ grpc::ByteBuffer StreamDriver::Chunk(std::int64_t item_rows, std::int64_t row_be
     ++next_id_;
   }
   const std::int64_t tensor_bytes = rows * kRowBytes / 2;
-  std::string head, between;
+  std::string head, between, tag;
   wire::AppendHeader(chunk, &head);
   wire::AppendBulkTag(wire::kPrediction, tensor_bytes, &head);
   wire::AppendBulkTag(wire::kLabel, tensor_bytes, &between);
-  const grpc::Slice slices[] = {grpc::Slice(head), Borrowed(logits_, tensor_bytes),
-                                grpc::Slice(between), Borrowed(labels_, tensor_bytes)};
-  return grpc::ByteBuffer(slices, 4);
+  if (framing_ == Framing::kBatches) {
+    wire::AppendBatchTag(head.size() + between.size() + 2 * tensor_bytes, &tag);
+  }
+  slices->emplace_back(tag + head);
+  slices->push_back(Borrowed(logits_, tensor_bytes));
+  slices->emplace_back(between);
+  slices->push_back(Borrowed(labels_, tensor_bytes));
 }
 
 double StreamDriver::Run(const Workload& workload, std::int64_t items) {
@@ -136,21 +159,28 @@ double StreamDriver::Run(const Workload& workload, std::int64_t items) {
   const std::int64_t window = workload.in_flight * chunks_an_item;
   const std::int64_t gradient_bytes = chunk_rows * kRowBytes / 2;
 
+  std::vector<grpc::Slice> slices;
   std::int64_t sent = 0, answered = 0;
   bool writing = false;
   const auto start = std::chrono::steady_clock::now();
   while (answered < chunks) {
     if (!writing && sent < chunks && sent - answered < window) {
-      const std::int64_t row_begin = sent % chunks_an_item * chunk_rows;
-      stream_->Write(Chunk(item_rows, row_begin, std::min(chunk_rows, item_rows - row_begin)),
-                     Pointer(kWritten));
+      slices.clear();
+      std::int64_t bytes = 0;
+      do {
+        const std::int64_t row_begin = sent % chunks_an_item * chunk_rows;
+        AppendChunk(item_rows, row_begin, std::min(chunk_rows, item_rows - row_begin), &slices);
+        bytes += chunk_rows * kRowBytes;
+        ++sent;
+      } while (framing_ == Framing::kBatches && sent < chunks && sent - answered < window &&
+               bytes + chunk_rows * kRowBytes <= kBatchBytes);
+      stream_->Write(grpc::ByteBuffer(slices.data(), slices.size()), Pointer(kWritten));
       writing = true;
-      ++sent;
     }
     switch (Next()) {
       case kWritten: writing = false; break;
       case kRead:
-        answered += TakeReply(gradient_bytes);
+        answered += TakeReplies(gradient_bytes);
         Read();
         break;
       default: Die("an unexpected event");
@@ -161,7 +191,7 @@ double StreamDriver::Run(const Workload& workload, std::int64_t items) {
     if (Next() == kWritten) {
       writing = false;
     } else {
-      TakeReply(gradient_bytes);
+      TakeReplies(gradient_bytes);
       Read();
     }
   }

@@ -22,12 +22,16 @@ struct Workload {
   int in_flight = 1;            // items
 };
 
+// How chunks travel: as softloss's clients send them, small ones that wait together; or each in a
+// message of its own.
+enum class Framing { kSingle, kBatches };
+
 // Not thread-safe. Any failure of the stream ends the process with a message: a benchmark that lost
 // replies has no result.
 class StreamDriver {
  public:
   // Connects, opens the stream, waits for the server's first message and defines the loss.
-  explicit StreamDriver(const std::string& address);
+  explicit StreamDriver(const std::string& address, Framing framing = Framing::kSingle);
   ~StreamDriver();
 
   // Seconds that `items` items took, from the first write to the last reply.
@@ -39,12 +43,15 @@ class StreamDriver {
   // The next event; ends the process if it reports failure.
   Tag Next();
   void Read() { stream_->Read(&incoming_, Pointer(kRead)); }
-  // Whether `incoming_` answers a chunk. Ends the process if it is an error.
-  bool TakeReply(std::int64_t gradient_bytes);
-  grpc::ByteBuffer Chunk(std::int64_t item_rows, std::int64_t row_begin, std::int64_t rows);
+  // How many chunks `incoming_` answers. Ends the process at an error.
+  int TakeReplies(std::int64_t gradient_bytes);
+  // Appends a chunk; as a message of a batch if that is how they travel.
+  void AppendChunk(std::int64_t item_rows, std::int64_t row_begin, std::int64_t rows,
+                   std::vector<grpc::Slice>* slices);
 
   static void* Pointer(Tag tag) { return reinterpret_cast<void*>(tag); }
 
+  const Framing framing_;
   std::shared_ptr<grpc::Channel> channel_;
   grpc::GenericStub stub_;
   grpc::ClientContext context_;

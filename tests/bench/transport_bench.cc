@@ -67,7 +67,7 @@ int Main(const std::string& output) {
                             "--io_threads=1", "--cpu_threads=1", "--metrics_listen=off",
                             "--shared_memory_socket=" + memory_socket});
   const ServerProcess raw({SiblingProgram("byte_server")});
-  StreamDriver our_stream(ours.address());
+  StreamDriver our_stream(ours.address(), Framing::kBatches);
   StreamDriver raw_stream(raw.address());
 
   BenchReport report("transport");

@@ -237,6 +237,54 @@ TEST_F(ClientTest, AnswersEveryThreadOnce) {
   EXPECT_EQ(answers, kThreads * kRequests);
 }
 
+// Requests that a callback makes wait until the lane's thread is back from it: they go together.
+TEST_F(ClientTest, SmallRequestsThatWaitGoTogether) {
+  constexpr int kRequests = 20;
+  FakeLimits limits;
+  limits.batches = true;
+  StartServer(limits);
+  Connect();
+  std::vector<ScoreCase> cases;
+  for (int i = 0; i < kRequests; ++i) cases.push_back(MatrixCase(1 + 7 * i, 3, 60 + i));
+  std::vector<std::future<Outcome>> futures;
+  std::promise<void> submitted;
+  client_->Submit(RequestOf(cases[0]), [&](const Outcome&) {
+    for (const ScoreCase& c : cases) futures.push_back(client_->Submit(RequestOf(c)));
+    submitted.set_value();
+  });
+  submitted.get_future().wait();
+  for (int i = 0; i < kRequests; ++i) ExpectAnswer(cases[i], futures[i].get());
+  // The definition with the first request, then all that waited.
+  EXPECT_THAT(server_->batches(), ElementsAre(2, kRequests));
+}
+
+TEST_F(ClientTest, BatchesKeepToTheirSizeAndToCredit) {
+  FakeLimits limits;
+  limits.batches = true;
+  limits.credit_items = 5;
+  StartServer(limits);
+  Connect();
+  // 24 bytes a row: 62, 12 and 96 KiB.
+  const ScoreCase half = MatrixCase(2600, 3, 80), small = MatrixCase(512, 3, 81),
+                  large = MatrixCase(4096, 3, 82);
+  std::vector<std::pair<const ScoreCase*, std::future<Outcome>>> futures;
+  std::promise<void> submitted;
+  client_->Submit(RequestOf(small), [&](const Outcome&) {
+    for (const ScoreCase* c : {&half, &half, &half, &small, &small, &small, &small, &small, &small,
+                               &small, &large, &small}) {
+      futures.emplace_back(c, client_->Submit(RequestOf(*c)));
+    }
+    submitted.set_value();
+  });
+  submitted.get_future().wait();
+  for (auto& [c, future] : futures) ExpectAnswer(*c, future.get());
+  // Two halves fill one; of the others no more are out than credit allows (the fake checks that too).
+  const std::vector<int> batches = server_->batches();
+  ASSERT_GE(batches.size(), 2u);
+  EXPECT_EQ(batches[1], 2);
+  for (const int messages : batches) EXPECT_LE(messages, 5);
+}
+
 TEST_F(ClientTest, AsksForCapabilities) {
   FakeLimits limits;
   limits.credit_bytes = 12345;

@@ -141,6 +141,63 @@ TEST(Message, LengthsBeyondTheEndAreMalformed) {
   EXPECT_EQ(Parse(cut.fragments, &parsed).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(Message, ABatchIsWalkedWhereItLies) {
+  const std::vector<std::string> messages = {Request().SerializeAsString(), "", "x",
+                                             std::string(200, 'y')};
+  v1::StreamRequest batch;
+  std::string by_hand;
+  for (const std::string& m : messages) {
+    batch.add_batch(m);
+    AppendBatchTag(m.size(), &by_hand);
+    by_hand += m;
+  }
+  const std::string bytes = batch.SerializeAsString();
+  EXPECT_EQ(by_hand, bytes);
+  for (std::size_t size = 1; size <= bytes.size(); ++size) {
+    const Cut cut(bytes, size);
+    ASSERT_TRUE(IsBatch(cut.fragments));
+    std::vector<std::string> seen;
+    const absl::Status status = ForEachInBatch(cut.fragments, [&](const FragmentVector& m) {
+      seen.push_back(Joined(m));
+      return absl::OkStatus();
+    });
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_EQ(seen, messages) << size;
+  }
+  EXPECT_FALSE(IsBatch({}));
+  EXPECT_FALSE(IsBatch(Cut(messages[0], 10).fragments));
+}
+
+TEST(Message, ABatchEndsAtTheFirstThingThatIsNone) {
+  v1::StreamRequest batch;
+  batch.add_batch("one");
+  batch.add_batch("two");
+  const std::string whole = batch.SerializeAsString();
+  int visited = 0;
+  const auto walk = [&](const std::string& bytes) {
+    visited = 0;
+    const Cut cut(bytes, 2);
+    return ForEachInBatch(cut.fragments, [&](const FragmentVector&) {
+      ++visited;
+      return absl::OkStatus();
+    });
+  };
+  for (std::size_t size = 1; size < whole.size(); ++size) {
+    if (size == whole.size() / 2) continue;  // a batch of one
+    EXPECT_EQ(walk(whole.substr(0, size)).code(), absl::StatusCode::kInvalidArgument) << size;
+    EXPECT_EQ(visited, size > whole.size() / 2 ? 1 : 0);
+  }
+  EXPECT_EQ(walk(whole + Tagged(8, "prediction")).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(visited, 2);
+  // A length in more bytes than it needs, and one beyond the end.
+  EXPECT_FALSE(walk(std::string("\x22\x81\x00x", 4)).ok());
+  EXPECT_FALSE(walk(std::string("\x22\xff\xff\xff\xff\x7f", 6)).ok());
+  const Cut cut(whole, 3);
+  EXPECT_EQ(ForEachInBatch(cut.fragments,
+                           [&](const FragmentVector&) { return absl::CancelledError("enough"); }),
+            absl::CancelledError("enough"));
+}
+
 TEST(Message, RepliesLackTheLastBulkFields) {
   v1::StreamResponse reply;
   reply.mutable_chunk()->set_id(1);

@@ -53,6 +53,16 @@ void FakeRecord::Item(const v1::Item& item) {
   items_.push_back(item);
 }
 
+void FakeRecord::Batch(int messages) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  batches_.push_back(messages);
+}
+
+std::vector<int> FakeRecord::batches() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return batches_;
+}
+
 std::vector<std::string> FakeRecord::problems() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return problems_;
@@ -76,11 +86,28 @@ void FakeStream::Hello() {
   hello->set_max_chunk_bytes(limits_.max_chunk_bytes);
   hello->set_numerics_id(limits_.numerics_id);
   hello->set_server_version("fake");
+  hello->set_batches(limits_.batches);
   wire_->Write(message);
 }
 
+bool FakeStream::Next(v1::StreamRequest* message) {
+  if (unread_.empty()) {
+    if (!wire_->Read(message)) return false;
+    if (message->batch_size() == 0) return true;
+    if (!limits_.batches) record_->Problem("a batch, which was not offered");
+    record_->Batch(message->batch_size());
+    batching_ = true;
+    unread_.assign(message->batch().begin(), message->batch().end());
+  }
+  if (!message->ParseFromString(unread_.front()) || message->batch_size() > 0) {
+    record_->Problem("a message of a batch that is none");
+  }
+  unread_.pop_front();
+  return true;
+}
+
 bool FakeStream::Read(v1::StreamRequest* message) {
-  while (wire_->Read(message)) {
+  while (Next(message)) {
     if (message->has_define()) {
       const v1::Define& define = message->define();
       specs_[define.spec_id()] = define.spec();
@@ -237,7 +264,14 @@ void FakeStream::Write(const v1::StreamResponse& reply) {
   const v1::Credit& credit = reply.has_credit() ? reply.credit() : reply.chunk().returned();
   outstanding_bytes_ -= credit.bytes();
   outstanding_items_ -= credit.items();
-  wire_->Write(reply);
+  if (batching_) {
+    replies_.add_batch(reply.SerializeAsString());
+    if (!unread_.empty()) return;
+    wire_->Write(replies_);
+    replies_.Clear();
+  } else {
+    wire_->Write(reply);
+  }
 }
 
 grpc::Status Serve(FakeStream& stream) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,6 +23,7 @@ struct FakeLimits {
   std::uint64_t credit_items = 64;
   std::uint64_t max_chunk_bytes = 1 << 20;
   std::string numerics_id = "fake/1";
+  bool batches = false;
 };
 
 // What came in, over all streams. Thread-safe.
@@ -29,11 +31,14 @@ class FakeRecord {
  public:
   void Problem(std::string what);
   void Item(const v1::Item& item);
+  void Batch(int messages);
   std::vector<std::string> problems() const;
   std::vector<v1::Item> items() const;
+  std::vector<int> batches() const;
 
  private:
   mutable std::mutex mutex_;
+  std::vector<int> batches_;
   std::vector<std::string> problems_;
   std::vector<v1::Item> items_;
 };
@@ -50,7 +55,7 @@ class FakeStream {
 
   void Hello();
   // The next message with a chunk or a cancel; definitions are taken in on the way. False when the
-  // client has half-closed or the stream is broken.
+  // client has half-closed or the stream is broken. A batch comes message by message.
   bool Read(v1::StreamRequest* message);
 
   // Scores a chunk and returns its credit. With the result, if that completes the item; for a
@@ -58,10 +63,12 @@ class FakeStream {
   v1::StreamResponse Score(const v1::StreamRequest& message);
   // Refuses a chunk's item and returns the chunk's credit.
   v1::StreamResponse Refuse(const v1::StreamRequest& message, const v1::ItemError& error);
+  // With the others to the same batch: once its last message has been read.
   void Write(const v1::StreamResponse& reply);
 
  private:
   struct Item;
+  bool Next(v1::StreamRequest* message);
   void Check(const v1::StreamRequest& message);
 
   const int index_;
@@ -70,6 +77,9 @@ class FakeStream {
   FakeRecord* const record_;
   Wire* const wire_;
 
+  std::deque<std::string> unread_;  // of the batch
+  v1::StreamResponse replies_;      // to the batch
+  bool batching_ = false;
   std::map<std::uint32_t, v1::LossSpec> specs_;
   std::map<std::uint64_t, std::shared_ptr<Item>> items_;
   std::int64_t outstanding_bytes_ = 0;
@@ -93,6 +103,8 @@ class FakeScorer final : private v1::Scorer::Service {
   std::vector<std::string> problems() const { return record_.problems(); }
   // The headers of all items that came, in order.
   std::vector<v1::Item> items() const { return record_.items(); }
+  // How many messages were in each batch, in order.
+  std::vector<int> batches() const { return record_.batches(); }
   // Breaks all streams and stops listening. Waits until the scripts have returned.
   void Shutdown();
 

@@ -1,0 +1,33 @@
+// Gathers small messages that wait, so that one write takes them all.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "client/cpp/encoder.h"
+#include "grpcpp/support/byte_buffer.h"
+
+namespace softloss::internal {
+
+// Not thread-safe.
+class Batch {
+ public:
+  bool empty() const { return messages_.empty(); }
+  std::size_t messages() const { return messages_.size(); }
+
+  // Whether a message of `size` bytes may join: the first always does.
+  bool Fits(std::size_t size) const { return empty() || size_ + size <= kBytes; }
+  void Add(Message message);
+
+  // The bytes of all, and starts anew. A single message may go as it is.
+  grpc::ByteBuffer Take(bool as_batch);
+
+ private:
+  // Moving a message costs as much as moving this many of its bytes several times over.
+  static constexpr std::size_t kBytes = 128 << 10;
+
+  std::vector<Message> messages_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace softloss::internal
