@@ -34,6 +34,37 @@ struct ClassColumns {
   Fragments ahead;     // what will be read next, as far as that is known: a hint
 };
 
+// Rows longer than this are read and written by `rows` kernels tile by tile, so that what is decoded
+// and encoded stays in the L1 cache.
+inline constexpr std::size_t kMaxWholeRow = 1024 + kMinRowClasses;
+
+// A long row's tensors. Pointers hold until the next call for the same tensor, and may be unaligned.
+template <typename T>
+class RowTiles {
+ public:
+  struct Place {
+    T* data = nullptr;
+    bool streams = false;  // as ClassRow::streams
+  };
+
+  virtual ~RowTiles() = default;
+  virtual bool has_labels() const = 0;
+  virtual bool wants_gradient() const = 0;
+  virtual const T* Logits(std::size_t begin, std::size_t n) = 0;
+  virtual const T* Labels(std::size_t begin, std::size_t n) = 0;
+  // Where to compute the gradient, and what delivers it from there.
+  virtual Place GradientPlace(std::size_t begin, std::size_t n) = 0;
+  virtual void WriteGradient(std::size_t begin, std::size_t n, const T* from) = 0;
+};
+
+// Where a row's tensors lie before they are decoded, or null where they are in pieces: what follows in
+// memory is read next. A hint.
+struct RawRow {
+  const std::byte* x = nullptr;
+  const std::byte* t = nullptr;
+  std::size_t x_size = 0, t_size = 0;  // bytes an element
+};
+
 // One row, the classes in SIMD lanes: for many classes.
 template <typename T>
 struct ClassRow {
@@ -48,6 +79,9 @@ struct ClassRow {
   T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
   // `rows` only: the gradient is aligned to StreamAlignment(), and is written past the caches.
   bool streams = false;
+  // `rows` only: null, or what stands for x, t and gradient.
+  RowTiles<T>* tiles = nullptr;
+  RawRow raw;
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
   const LossSpec* spec = nullptr;
   const LossParameters* parameters = nullptr;  // the spec's

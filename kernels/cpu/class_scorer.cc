@@ -132,11 +132,15 @@ class ClassScorer {
     block.parameters = &parameters_;
     block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
     ahead_.clear();
-    LoadColumns(row, block, block.x,
-                [&](std::int64_t at, std::size_t m, T* to) { return io_.Predictions(at, m, to); });
+    LoadColumns(row, block, block.x, [&](std::int64_t at, std::size_t m, T* to) {
+      LookAhead(io_.RawPredictions(at, m), m * SizeOf(io_.key().prediction));
+      return io_.Predictions(at, m, to);
+    });
     if (dense_) {
-      LoadColumns(row, block, block.t,
-                  [&](std::int64_t at, std::size_t m, T* to) { return io_.Labels(at, m, to); });
+      LoadColumns(row, block, block.t, [&](std::int64_t at, std::size_t m, T* to) {
+        LookAhead(io_.RawLabels(at, m), m * SizeOf(io_.key().label.dtype));
+        return io_.Labels(at, m, to);
+      });
     } else {
       std::fill_n(block.t, classes_ * block.stride, T(0));
       for (std::size_t i = 0; i < n; ++i) {
@@ -165,10 +169,9 @@ class ClassScorer {
     if (block.gradient) StoreColumns(row, block);
   }
 
-  // What follows what was read in place, the next block's, comes in while the kernel works.
-  void LookAhead(const T* read, std::size_t n, const T* scratch) {
-    if (read == scratch) return;
-    ahead_.push_back({reinterpret_cast<const std::byte*>(read + n), n * sizeof(T)});
+  // What follows what lies in one piece, the next block's, comes in while the kernel works.
+  void LookAhead(const std::byte* raw, std::size_t size) {
+    if (raw != nullptr) ahead_.push_back({raw + size, size});
   }
 
   template <class Read>
@@ -177,7 +180,6 @@ class ClassScorer {
       const std::size_t elements = block.rows * selection_.classes();
       T* const decoded = scratch_.decoded.template Get<T>(elements);
       const T* from = read(Element(row, 0), elements, decoded);
-      LookAhead(from, elements, decoded);
       if (!selection_.all()) {
         T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
         selection_.Squeeze(from, block.rows, squeezed);
@@ -189,7 +191,6 @@ class ClassScorer {
     for (std::size_t c = 0; c < classes_; ++c) {
       T* line = to + c * block.stride;
       const T* from = read(Element(row, selection_.Index(c)), block.rows, line);
-      LookAhead(from, block.rows, line);
       if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
     }
   }
@@ -221,7 +222,7 @@ class ClassScorer {
 
   // Rows [row, row + n), entries [begin, begin + n) of the leaf's arrays, whose labels are as given.
   void ScoreRows(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
-    block_.Read(io_, row, n, dense_);
+    block_.Read(row, n, dense_);
     for (std::size_t i = 0; i < n; ++i) {
       const std::size_t entry = begin + i;
       const bool active = rows_.row_weight[entry] > 0;
@@ -239,20 +240,20 @@ class ClassScorer {
       in.spec = &spec_;
       in.parameters = &parameters_;
     }
-    block_.Score(loss_,
-                 [&](std::size_t entry, const ClassRow<T>& in, const ClassRowResult<T>& result) {
-                   base_[entry] = result.loss;
-                   log_factor_[entry] = result.log_factor;
-                   others_[entry] = result.others;
-                   rows_.gradient_square[entry] = result.gradient_square;
-                   if (dense_)
-                     rows_.label_sum[entry] = rows_.class_weighted[entry] = result.label_sum;
-                   if (result.usable && result.in_range) return;
-                   if (in.streams) FlushStream();  // what is written again comes after it
-                   RepairRow(row + static_cast<std::int64_t>(entry - begin), entry, result.usable,
-                             in.gradient, sum);
-                 });
-    block_.Write(io_);
+    block_.Score(loss_, [&](std::size_t entry, const ClassRowResult<T>& result) {
+      base_[entry] = result.loss;
+      log_factor_[entry] = result.log_factor;
+      others_[entry] = result.others;
+      rows_.gradient_square[entry] = result.gradient_square;
+      if (dense_) rows_.label_sum[entry] = rows_.class_weighted[entry] = result.label_sum;
+      if (result.usable && result.in_range) return;
+      const std::size_t i = entry - begin;
+      if (const double* exact =
+              RepairRow(row + static_cast<std::int64_t>(i), entry, result.usable, sum)) {
+        block_.Replace(i, [&](std::size_t c) { return static_cast<T>(exact[c]); });
+      }
+    });
+    block_.Write();
   }
 
   // Row `row`, entry `i` of the leaf's arrays, on its own. Fills base_, log_factor_ and others_.
@@ -317,7 +318,15 @@ class ClassScorer {
         in_range = result.in_range;
       }
       if (gradient != nullptr && !selection_.all()) selection_.Spread(gradient, 1, gradient);
-      if (!result.usable || !in_range) RepairRow(row, i, result.usable, gradient, sum);
+      if (!result.usable || !in_range) {
+        const double* exact = RepairRow(row, i, result.usable, sum);
+        if (exact != nullptr && gradient != nullptr) {
+          for (std::size_t c = 0; c < all_classes; ++c) {
+            const T g = static_cast<T>(exact[c]);
+            std::memcpy(reinterpret_cast<std::byte*>(gradient) + c * sizeof(T), &g, sizeof(T));
+          }
+        }
+      }
     } else if (gradient != nullptr) {
       std::fill_n(reinterpret_cast<std::byte*>(gradient), all_classes * sizeof(T), std::byte{0});
     }
@@ -357,16 +366,13 @@ class ClassScorer {
     return labels.in_range;
   }
 
-  void RepairRow(std::int64_t row, std::size_t i, bool usable, T* gradient, LeafSum& sum) {
+  // The gradient [all classes] that the row has instead, or null if what the kernel gave stands.
+  const double* RepairRow(std::int64_t row, std::size_t i, bool usable, LeafSum& sum) {
     const double* exact = Examine(row, i, usable, sum);
-    if (exact == nullptr) return;
+    if (exact == nullptr) return nullptr;
     base_[i] = static_cast<T>(unusual_.loss());
     log_factor_[i] = others_[i] = 0;
-    if (gradient == nullptr) return;
-    for (std::size_t c = 0; c < selection_.classes(); ++c) {
-      const T g = static_cast<T>(exact[c]);
-      std::memcpy(reinterpret_cast<std::byte*>(gradient) + c * sizeof(T), &g, sizeof(T));
-    }
+    return exact;
   }
 
   // UnusualRows::Examine for entry `i` of the leaf's arrays; its Σ g² goes to `sum`.
@@ -399,7 +405,7 @@ class ClassScorer {
   T* others_ = nullptr;
   std::int64_t* ids_ = nullptr;
   std::vector<Fragment> ahead_;
-  RowBlock<T> block_;
+  RowBlock<T> block_{io_};
   UnusualRows<T> unusual_{io_, loss_, selection_, transform_, tally_};
 };
 

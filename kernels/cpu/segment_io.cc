@@ -141,6 +141,17 @@ const T* SegmentIo<T>::Labels(std::int64_t begin, std::size_t n, T* to) {
 }
 
 template <typename T>
+const std::byte* SegmentIo<T>::RawPredictions(std::int64_t begin, std::size_t n) {
+  return scratch_.prediction.InPlace(begin * prediction_size_,
+                                     n * static_cast<std::size_t>(prediction_size_));
+}
+
+template <typename T>
+const std::byte* SegmentIo<T>::RawLabels(std::int64_t begin, std::size_t n) {
+  return scratch_.label.InPlace(begin * label_size_, n * static_cast<std::size_t>(label_size_));
+}
+
+template <typename T>
 void SegmentIo<T>::StridedPredictions(std::int64_t begin, std::int64_t stride, std::size_t n,
                                       T* to) {
   ReadStrided(scratch_.prediction, key_.prediction, U8::kCount, begin, stride, n,

@@ -33,6 +33,9 @@ class SegmentIo {
   // [begin, begin + n) of the tensor: in place, else in `to`, which takes n elements.
   const T* Predictions(std::int64_t begin, std::size_t n, T* to);
   const T* Labels(std::int64_t begin, std::size_t n, T* to);  // dense ones
+  // Where they lie before they are decoded, if in one piece, else null.
+  const std::byte* RawPredictions(std::int64_t begin, std::size_t n);
+  const std::byte* RawLabels(std::int64_t begin, std::size_t n);
   // n elements from `begin`, `stride` apart.
   void StridedPredictions(std::int64_t begin, std::int64_t stride, std::size_t n, T* to);
   void StridedLabels(std::int64_t begin, std::int64_t stride, std::size_t n, T* to);

@@ -20,7 +20,7 @@ namespace softloss::cpu::HWY_NAMESPACE {
 // What is worked on at a time, in classes: a few short rows or a tile of a long one, so that logits,
 // labels and exponentials stay in the L1 cache from pass to pass. A tile's exponentials are relative to
 // the maximum of the tile: a long row is read once.
-inline constexpr std::size_t kTile = 1024;
+inline constexpr std::size_t kTile = kMaxWholeRow - kMinRowClasses;
 inline constexpr std::size_t kMaxTiles = 128;
 inline constexpr std::size_t kMaxRows = 16;
 
@@ -42,7 +42,16 @@ struct Tile {
   bool in_range;
 };
 
-// The passes over a tile of a row, at x and t. Exponentials go to `e`.
+template <typename T>
+const T* LogitsOf(const ClassRow<T>& row, std::size_t begin, std::size_t n) {
+  return row.tiles != nullptr ? row.tiles->Logits(begin, n) : row.x + begin;
+}
+template <typename T>
+const T* LabelsOf(const ClassRow<T>& row, std::size_t begin, std::size_t n) {
+  return row.tiles != nullptr ? row.tiles->Labels(begin, n) : row.t + begin;
+}
+
+// The passes over a tile of a row. Exponentials go to `spare`.
 template <typename T, bool kDense>
 class TilePasses {
   using D = Tag<T>;
@@ -53,8 +62,9 @@ class TilePasses {
   TilePasses(const ClassRow<T>& row, Tile& tile)
       : walk_(tile.size),
         tile_(tile),
-        x_(row.x + tile.begin),
-        t_(kDense ? row.t + tile.begin : nullptr),
+        raw_(row.raw),
+        x_(LogitsOf(row, tile.begin, tile.size)),
+        t_(kDense ? LabelsOf(row, tile.begin, tile.size) : nullptr),
         e_(row.spare + tile.begin) {}
 
   HWY_INLINE void Max() {
@@ -81,7 +91,7 @@ class TilePasses {
     }
   }
 
-  // `ahead`: where what is worked on next begins, in elements from here.
+  // `ahead`: where what is worked on next begins, in elements from the row's begin.
   HWY_INLINE void Exponentials(std::size_t ahead) {
     const D d;
     const std::size_t lanes = walk_.lanes;
@@ -92,14 +102,14 @@ class TilePasses {
     hn::Vec<DI> maxima = hn::Zero(DI());
     std::size_t i = 0;
     for (; i + kGroup * lanes <= walk_.whole; i += kGroup * lanes) {
-      Prefetch(i, ahead);
+      Prefetch(i + ahead);
       const V even = Add<kPack>(i, to, at_max, maxima);
       const V odd = Add<kPack>(i + kPack * lanes, to, at_max, maxima);
       below.Add(d, hn::Add(even, odd));
     }
     V even = hn::Zero(d), odd = even;
     if (i + kPack * lanes <= walk_.whole) {
-      Prefetch(i, ahead);
+      Prefetch(i + ahead);
       even = Add<kPack>(i, to, at_max, maxima);
       i += kPack * lanes;
     }
@@ -186,17 +196,20 @@ class TilePasses {
         e));
   }
 
-  HWY_INLINE void Prefetch(std::size_t i, std::size_t ahead) const {
-    constexpr std::size_t kLine = 64 / sizeof(T);
-    const std::size_t end = i + kGroup * walk_.lanes;
-    for (std::size_t at = i; at < end; at += kLine) {
-      hwy::Prefetch(x_ + at + ahead);
-      if constexpr (kDense) hwy::Prefetch(t_ + at + ahead);
-    }
+  // The lines that a group of elements is read from.
+  HWY_INLINE void Prefetch(std::size_t begin) const {
+    const auto fetch = [&](const std::byte* from, std::size_t size) HWY_ATTR {
+      if (from == nullptr) return;
+      from += begin * size;
+      for (std::size_t i = 0; i < kGroup * walk_.lanes * size; i += 64) hwy::Prefetch(from + i);
+    };
+    fetch(raw_.x, raw_.x_size);
+    if constexpr (kDense) fetch(raw_.t, raw_.t_size);
   }
 
   const RowWalk<T> walk_;
   Tile& tile_;
+  const RawRow raw_;
   const T* const x_;
   const T* const t_;
   T* const e_;
@@ -204,7 +217,7 @@ class TilePasses {
 
 // g = e·factor - t of a tile. Returns Σ g².
 template <typename T, bool kDense, bool kStream>
-HWY_INLINE double Gradient(const ClassRow<T>& row, const Tile& tile) {
+HWY_INLINE double Gradient(const ClassRow<T>& row, const Tile& tile, T* to) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
   const hn::RebindToSigned<Tag<T>> di;
@@ -212,8 +225,7 @@ HWY_INLINE double Gradient(const ClassRow<T>& row, const Tile& tile) {
   const RowWalk<T> walk(tile.size);
   const std::size_t lanes = walk.lanes;
   const T* const e = row.spare + tile.begin;
-  const T* const t = kDense ? row.t + tile.begin : nullptr;
-  T* const to = row.gradient + tile.begin;
+  const T* const t = kDense ? LabelsOf(row, tile.begin, tile.size) : nullptr;
   const V factor = hn::Set(d, static_cast<T>(tile.factor)), weight = hn::Set(d, row.row_weight);
   const auto id = hn::Set(di, static_cast<TI>(row.id - static_cast<std::int64_t>(tile.begin)));
   const V id_weight = hn::Set(d, row.id_weight);
@@ -303,7 +315,7 @@ ClassRowResult<T> Combine(const ClassRow<T>& row, Tile* tiles, std::size_t n) {
     result.usable = std::isfinite(result.loss) && std::isfinite(result.label_sum);
   } else {
     T x_id;
-    std::memcpy(&x_id, reinterpret_cast<const std::byte*>(row.x) + row.id * sizeof(T), sizeof(T));
+    std::memcpy(&x_id, LogitsOf(row, static_cast<std::size_t>(row.id), 1), sizeof(T));
     result.loss = row.id_weight * (static_cast<T>(max) - x_id);
     result.log_factor = result.label_sum = row.id_weight;
   }
@@ -314,11 +326,16 @@ ClassRowResult<T> Combine(const ClassRow<T>& row, Tile* tiles, std::size_t n) {
 
 template <typename T, bool kDense>
 void FinishRow(const ClassRow<T>& row, Tile* tiles, std::size_t n, ClassRowResult<T>& result) {
-  if (row.gradient == nullptr || !result.usable) return;
+  const bool wanted = row.tiles != nullptr ? row.tiles->wants_gradient() : row.gradient != nullptr;
+  if (!wanted || !result.usable) return;
   double squares = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    squares += row.streams ? Gradient<T, kDense, true>(row, tiles[i])
-                           : Gradient<T, kDense, false>(row, tiles[i]);
+    const Tile& tile = tiles[i];
+    typename RowTiles<T>::Place place = {row.gradient + tile.begin, row.streams};
+    if (row.tiles != nullptr) place = row.tiles->GradientPlace(tile.begin, tile.size);
+    squares += place.streams ? Gradient<T, kDense, true>(row, tile, place.data)
+                             : Gradient<T, kDense, false>(row, tile, place.data);
+    if (row.tiles != nullptr) row.tiles->WriteGradient(tile.begin, tile.size, place.data);
   }
   result.gradient_square = static_cast<T>(squares);
 }
@@ -352,7 +369,7 @@ HWY_NOINLINE void ScoreLong(const ClassRow<T>& row, ClassRowResult<T>& result) {
     tiles[n].size = left < size + kMinRowClasses ? left : size;
     TilePasses<T, kDense> passes(row, tiles[n]);
     passes.Max();
-    passes.Exponentials(tiles[n].size);
+    passes.Exponentials(begin + tiles[n].size);
   }
   result = Combine<T, kDense>(row, tiles, n);
   FinishRow<T, kDense>(row, tiles, n, result);
@@ -361,7 +378,7 @@ HWY_NOINLINE void ScoreLong(const ClassRow<T>& row, ClassRowResult<T>& result) {
 template <typename T, bool kDense>
 void ScoreRows(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
   const std::size_t classes = rows[0].classes;
-  if (classes > kTile + kMinRowClasses) {
+  if (classes > kMaxWholeRow) {
     for (std::size_t i = 0; i < n; ++i) ScoreLong<T, kDense>(rows[i], results[i]);
     return;
   }
@@ -373,7 +390,7 @@ void ScoreRows(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* result
 
 template <typename T>
 void Score(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
-  if (rows[0].t != nullptr) {
+  if (rows[0].tiles != nullptr ? rows[0].tiles->has_labels() : rows[0].t != nullptr) {
     ScoreRows<T, true>(rows, n, results);
   } else {
     ScoreRows<T, false>(rows, n, results);
