@@ -32,11 +32,13 @@ absl::Status BatchQueue::Add(std::unique_ptr<ScoreTask>& task, TimePoint now) {
                                                "; the task has ", task->bytes));
   }
   Group& group = groups_[task->key];
-  group.bytes += task->bytes;
-  group.deadline = std::min(group.deadline, task->deadline);
-  bytes_ += task->bytes;
+  const ScoreTask& added = *task;
+  group.bytes += added.bytes;
+  bytes_ += added.bytes;
   ++items_;
-  group.entries.push_back({std::move(task), now, next_sequence_++});
+  Entry entry{std::move(task), now, next_sequence_++};
+  group.Note(entry);
+  group.entries.Push(added.tenant, added.flow, added.bytes, std::move(entry));
   return absl::OkStatus();
 }
 
@@ -52,8 +54,7 @@ std::optional<Batch> BatchQueue::Take(TimePoint now, bool lane_idle) {
   for (auto it = groups_.begin(); it != groups_.end(); ++it) {
     const std::optional<CloseReason> closed = Closed(it->second, now, lane_idle);
     if (!closed) continue;
-    if (oldest == groups_.end() ||
-        it->second.entries.front().sequence < oldest->second.entries.front().sequence) {
+    if (oldest == groups_.end() || it->second.sequence < oldest->second.sequence) {
       oldest = it;
       reason = closed;
     }
@@ -63,18 +64,17 @@ std::optional<Batch> BatchQueue::Take(TimePoint now, bool lane_idle) {
   Group& group = oldest->second;
   Batch batch{.key = oldest->first, .reason = *reason};
   do {
-    Entry& entry = group.entries.front();
+    Entry entry = group.entries.Pop();
     entry.task->times.queue_ns = Nanoseconds(now - entry.added);
     batch.bytes += entry.task->bytes;
     Forget(group, *entry.task);
     batch.tasks.push_back(std::move(entry.task));
-    group.entries.pop_front();
-  } while (!group.entries.empty() &&
-           batch.bytes + group.entries.front().task->bytes <= options_.max_batch_bytes);
-  if (group.entries.empty()) {
+  } while (group.entries.size() > 0 &&
+           batch.bytes + group.entries.NextCost() <= options_.max_batch_bytes);
+  if (group.entries.size() == 0) {
     groups_.erase(oldest);
   } else {
-    RefreshDeadline(group);
+    Refresh(group);
   }
   return batch;
 }
@@ -83,10 +83,9 @@ std::optional<TimePoint> BatchQueue::NextDeadline() const {
   if (!dropped_.empty() || (draining_ && items_ > 0)) return TimePoint::min();
   std::optional<TimePoint> next;
   for (const auto& [key, group] : groups_) {
-    const TimePoint closes =
-        group.bytes >= options_.max_batch_bytes
-            ? TimePoint::min()
-            : std::min(group.entries.front().added + options_.max_age, DeadlineClose(group));
+    const TimePoint closes = group.bytes >= options_.max_batch_bytes
+                                 ? TimePoint::min()
+                                 : std::min(group.added + options_.max_age, DeadlineClose(group));
     next = std::min(next.value_or(TimePoint::max()), closes);
   }
   return next;
@@ -95,8 +94,7 @@ std::optional<TimePoint> BatchQueue::NextDeadline() const {
 std::optional<TimePoint> BatchQueue::oldest() const {
   std::optional<TimePoint> oldest;
   for (const auto& [key, group] : groups_) {
-    const TimePoint added = group.entries.front().added;
-    oldest = std::min(oldest.value_or(added), added);
+    oldest = std::min(oldest.value_or(group.added), group.added);
   }
   return oldest;
 }
@@ -106,7 +104,7 @@ std::optional<CloseReason> BatchQueue::Closed(const Group& group, TimePoint now,
   if (group.bytes >= options_.max_batch_bytes) return CloseReason::kFull;
   if (draining_) return CloseReason::kDrain;
   if (DeadlineClose(group) <= now) return CloseReason::kDeadline;
-  if (group.entries.front().added + options_.max_age <= now) return CloseReason::kAge;
+  if (group.added + options_.max_age <= now) return CloseReason::kAge;
   if (lane_idle) return CloseReason::kIdle;
   return std::nullopt;
 }
@@ -119,19 +117,18 @@ TimePoint BatchQueue::DeadlineClose(const Group& group) const {
 void BatchQueue::Sweep(TimePoint now) {
   for (auto it = groups_.begin(); it != groups_.end();) {
     Group& group = it->second;
-    const std::size_t before = group.entries.size();
-    std::erase_if(group.entries, [&](Entry& entry) {
+    const std::size_t erased = group.entries.EraseIf([&](Entry& entry) {
       if (!Dead(*entry.task, now)) return false;
       Forget(group, *entry.task);
       entry.task->times.queue_ns = Nanoseconds(now - entry.added);
       dropped_.push_back(std::move(entry.task));
       return true;
     });
-    if (group.entries.empty()) {
+    if (group.entries.size() == 0) {
       groups_.erase(it++);
       continue;
     }
-    if (group.entries.size() != before) RefreshDeadline(group);
+    if (erased > 0) Refresh(group);
     ++it;
   }
 }
@@ -142,11 +139,16 @@ void BatchQueue::Forget(Group& group, const ScoreTask& task) {
   --items_;
 }
 
-void BatchQueue::RefreshDeadline(Group& group) {
-  group.deadline = TimePoint::max();
-  for (const Entry& entry : group.entries) {
-    group.deadline = std::min(group.deadline, entry.task->deadline);
-  }
+void BatchQueue::Group::Note(const Entry& entry) {
+  deadline = std::min(deadline, entry.task->deadline);
+  added = std::min(added, entry.added);
+  sequence = std::min(sequence, entry.sequence);
+}
+
+void BatchQueue::Refresh(Group& group) {
+  group.deadline = group.added = TimePoint::max();
+  group.sequence = std::numeric_limits<std::uint64_t>::max();
+  group.entries.ForEach([&](const Entry& entry) { group.Note(entry); });
 }
 
 }  // namespace softloss

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "kernels/plan.h"
 #include "server/clock.h"
+#include "server/fair_queue.h"
 #include "server/score_task.h"
 
 namespace softloss {
@@ -38,7 +39,8 @@ struct Batch {
   CloseReason reason = CloseReason::kIdle;
 };
 
-// Groups tasks by key, first come, first served within and between keys. Never hands out a cancelled
+// Groups tasks by key. Between keys the task that has waited longest decides; within one, tenants and
+// their streams share by bytes when not all fits into a batch (FairQueue). Never hands out a cancelled
 // or expired task for computing. Not thread-safe.
 class BatchQueue {
  public:
@@ -85,9 +87,13 @@ class BatchQueue {
   };
   // Never empty.
   struct Group {
-    std::deque<Entry> entries;
+    FairQueue<Entry> entries;
     std::int64_t bytes = 0;
-    TimePoint deadline = TimePoint::max();  // the earliest of the entries', or earlier
+    TimePoint deadline = TimePoint::max();  // the earliest of the entries', as the next two
+    TimePoint added = TimePoint::max();
+    std::uint64_t sequence = std::numeric_limits<std::uint64_t>::max();
+
+    void Note(const Entry& entry);
   };
   using Groups = absl::flat_hash_map<ScoreKey, Group>;
 
@@ -95,7 +101,7 @@ class BatchQueue {
   TimePoint DeadlineClose(const Group& group) const;
   void Sweep(TimePoint now);
   void Forget(Group& group, const ScoreTask& task);
-  static void RefreshDeadline(Group& group);
+  static void Refresh(Group& group);
 
   const Options options_;
   Groups groups_;

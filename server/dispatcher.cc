@@ -24,19 +24,50 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
     });
     return;
   }
-  if (task->bytes >= spill_bytes_) {
-    // std::function wants copyable captures.
-    ScoreTask* raw = task.get();
-    const bool taken = workers_->SubmitIfIdle([this, raw] {
-      std::unique_ptr<ScoreTask> owned(raw);
-      ScoreNow(*owned, inline_);
-    });
-    if (taken) {
-      (void)task.release();  // the worker has it
-      return;
-    }
+  const std::int64_t bytes = task->bytes;
+  if (bytes < kBulkBytes && !waiting()) {
+    ScoreNow(*task, inline_);
+    return;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    waiting_.Push(task->tenant, task->flow, bytes, std::move(task));
+    ++waiting_items_;
+    waiting_bytes_ += bytes;
+  }
+  // Which task the worker gets is the queue's to say.
+  if (bytes >= spill_bytes_) workers_->SubmitIfIdle([this] { ScoreNext(); });
+}
+
+void Dispatcher::ScoreNext() {
+  std::unique_ptr<ScoreTask> task;
+  {
+    std::lock_guard lock(mutex_);
+    if (waiting_.size() == 0) return;
+    task = waiting_.Pop();
+    --waiting_items_;
+    waiting_bytes_ -= task->bytes;
   }
   ScoreNow(*task, inline_);
+}
+
+std::int64_t Dispatcher::queued_items() const {
+  return waiting_items_ + static_cast<std::int64_t>(workers_->queued()) +
+         (lane_ != nullptr ? lane_->queued_items() : 0);
+}
+
+std::int64_t Dispatcher::queued_bytes() const {
+  return waiting_bytes_ + (lane_ != nullptr ? lane_->queued_bytes() : 0);
+}
+
+Duration Dispatcher::oldest_age() const {
+  if (lane_ != nullptr) return lane_->oldest_age();
+  std::lock_guard lock(mutex_);
+  const TimePoint now = clock_->Now();
+  TimePoint oldest = now;
+  waiting_.ForEach(
+      [&](const std::unique_ptr<ScoreTask>& task) { oldest = std::min(oldest, task->arrived); });
+  return now - oldest;
 }
 
 void Dispatcher::ScoreNow(ScoreTask& task, Executor& executor) {

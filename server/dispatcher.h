@@ -1,20 +1,26 @@
 // Decides where a task is scored, and scores it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 #include "kernels/backend.h"
 #include "server/batcher.h"
 #include "server/clock.h"
+#include "server/fair_queue.h"
 #include "server/score_task.h"
 #include "server/worker_pool.h"
 
 namespace softloss {
 
-// CPU backends score on the calling (I/O) thread, straight from the received slices, because handing
-// a chunk to another thread would cost two wake-ups; chunks of at least `spill_bytes` go to a worker
-// when one is idle, and those of kLargeBytes, which only shared memory can hold, to all of them. Device backends have a lane: a Batcher. Thread-safe.
+// On CPU backends a small task is scored on the calling (I/O) thread, straight from the received slices,
+// because handing it to another thread would cost two wake-ups. One of kBulkBytes or more waits until
+// the I/O thread has taken in what else has arrived, and so does every task that finds others waiting:
+// then they are scored one at a time, tenants and their streams sharing by bytes (FairQueue), by the
+// I/O threads and, from `spill_bytes` on, by a worker that is idle. Those of kLargeBytes, which only
+// shared memory can hold, go to all workers. Device backends have a lane: a Batcher. Thread-safe.
 class Dispatcher {
  public:
   // `lane` is null for CPU backends. All outlive the dispatcher.
@@ -26,11 +32,23 @@ class Dispatcher {
         clock_(clock),
         spill_bytes_(spill_bytes) {}
 
+  static constexpr std::int64_t kBulkBytes = 128 << 10;
   static constexpr std::int64_t kLargeBytes = std::int64_t{16} << 20;
 
-  // Scores the task, here or elsewhere, and calls its Done() exactly once, perhaps before returning.
-  // Must not be called with a lock held that Done() takes.
+  // Scores the task, here or elsewhere, now or in its turn, and calls its Done() exactly once, perhaps
+  // before returning. Must not be called with a lock held that Done() takes. Whoever calls this goes on
+  // to call ScoreNext() until nothing waits.
   void Run(std::unique_ptr<ScoreTask> task);
+
+  // Scores the task whose turn it is; does nothing if none waits.
+  void ScoreNext();
+  // Tasks that wait for ScoreNext().
+  bool waiting() const { return waiting_items_.load(std::memory_order_relaxed) > 0; }
+
+  // What waits for ScoreNext(), a worker or the lane.
+  std::int64_t queued_items() const;
+  std::int64_t queued_bytes() const;
+  Duration oldest_age() const;  // 0 if nothing does; without what workers are to do
 
  private:
   void ScoreNow(ScoreTask& task, Executor& executor);
@@ -41,6 +59,11 @@ class Dispatcher {
   const Clock* clock_;
   std::int64_t spill_bytes_;
   InlineExecutor inline_;
+
+  mutable std::mutex mutex_;
+  FairQueue<std::unique_ptr<ScoreTask>> waiting_;  // guarded by mutex_
+  std::atomic<std::int64_t> waiting_items_{0};     // of waiting_, as the next
+  std::atomic<std::int64_t> waiting_bytes_{0};
 };
 
 }  // namespace softloss

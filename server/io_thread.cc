@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/capabilities.h"
+#include "server/dispatcher.h"
 #include "server/stream_call.h"
 #include "server/unary_call.h"
 
@@ -14,6 +15,9 @@ namespace {
 // Calls that may arrive while another is being accepted.
 constexpr int kScoreAccepts = 16;
 constexpr int kStreamAccepts = 4;
+
+// What has arrived is taken in before bulk is scored, so that it has its turn, but not for ever.
+constexpr int kMostEvents = 32;
 
 }  // namespace
 
@@ -38,7 +42,22 @@ void IoThread::Serve() {
   pthread_setname_np(pthread_self(), "softloss-io");
   void* tag;
   bool ok;
-  while (queue_->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
+  int events = 0;  // since a task was last scored
+  for (;;) {
+    if (!env_.dispatcher->waiting()) {
+      if (!queue_->Next(&tag, &ok)) return;
+      static_cast<Tag*>(tag)->Proceed(ok);
+      events = 0;
+    } else if (events < kMostEvents &&
+               queue_->AsyncNext(&tag, &ok, gpr_time_0(GPR_CLOCK_MONOTONIC)) ==
+                   grpc::CompletionQueue::GOT_EVENT) {
+      static_cast<Tag*>(tag)->Proceed(ok);
+      ++events;
+    } else {
+      env_.dispatcher->ScoreNext();
+      events = 0;
+    }
+  }
 }
 
 void IoThread::Shutdown() {

@@ -166,6 +166,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
   auto task = std::make_unique<ChunkTask>();
   task->key = plan.key;
   task->bytes = rows * (plan.request_row_bytes() + plan.reply_row_bytes());
+  task->tenant = tenant.get();
   task->arrived = now;
   task->deadline = item->deadline;
   task->item = item;

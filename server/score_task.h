@@ -28,6 +28,9 @@ class ScoreTask {
   ScoreKey key;
   Segment segment;
   std::int64_t bytes = 0;  // request + reply tensors
+  // Who shares the backend: compared by address, never followed.
+  const void* tenant = nullptr;
+  const void* flow = nullptr;  // of the tenant's: a stream, or a unary call
   TimePoint arrived;
   TimePoint deadline = TimePoint::max();
   TaskTimes times;

@@ -225,20 +225,16 @@ absl::Status Server::Impl::StartMetrics() {
                           [this] { return static_cast<double>(slabs->stats().cached_bytes); });
   metrics->AddGaugeSource("softloss_slab_in_use_bytes", "Reply memory in use.",
                           [this] { return static_cast<double>(slabs->stats().in_use_bytes); });
-  metrics->AddGaugeSource(
-      "softloss_queue_items", "Chunks that wait for a worker or the device.", [this] {
-        return static_cast<double>(lane ? lane->queued_items()
-                                        : static_cast<std::int64_t>(workers->queued()));
-      });
-  metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes; 0 without a device.",
-                          [this] { return static_cast<double>(lane ? lane->queued_bytes() : 0); });
+  metrics->AddGaugeSource("softloss_queue_items", "Chunks that wait for a thread or the device.",
+                          [this] { return static_cast<double>(dispatcher->queued_items()); });
+  metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes, without those in shared memory.",
+                          [this] { return static_cast<double>(dispatcher->queued_bytes()); });
   metrics->AddGaugeSource("softloss_queue_limit_bytes", "--batch_queue_bytes.", [this] {
     return static_cast<double>(lane ? lane->max_queued_bytes() : 0);
   });
   metrics->AddGaugeSource(
-      "softloss_queue_oldest_age_seconds", "How long the oldest chunk has waited.", [this] {
-        return std::chrono::duration<double>(lane ? lane->oldest_age() : Duration(0)).count();
-      });
+      "softloss_queue_oldest_age_seconds", "How long the oldest chunk has waited.",
+      [this] { return std::chrono::duration<double>(dispatcher->oldest_age()).count(); });
   if (options.metrics_listen == "off") return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<MetricsHttp>> started = MetricsHttp::Start(
       options.metrics_listen,

@@ -143,6 +143,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnChunk(const v1::Chunk& chu
     return nullptr;
   }
   task->sink = sink_.lock();
+  task->flow = this;
   outstanding_bytes_ += wire_bytes;
   ++tasks_;
   return task;

@@ -86,7 +86,10 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> UnaryCall::MakeTask(
       MakeChunkTask(*env_->context, env_->context->budget->FindTenant(TenantName(context_)), item_,
                     received->parsed.bulk, item_->plan.geometry.rows(),
                     env_->context->max_chunk_bytes, received->bytes, received, start_);
-  if (task.ok()) (*task)->sink = shared_from_this();
+  if (task.ok()) {
+    (*task)->sink = shared_from_this();
+    (*task)->flow = this;
+  }
   return task;
 }
 

@@ -42,6 +42,7 @@ class Script {
     task->name = ++added_;
     task->bytes = bytes;
     task->key.classes = classes;
+    task->tenant = tenant;
     if (deadline) task->deadline = At(*deadline);
     tasks.push_back(task.get());
     std::unique_ptr<ScoreTask> taken = std::move(task);
@@ -71,6 +72,7 @@ class Script {
     return static_cast<int>((*next - At(0)) / microseconds(1));
   }
 
+  const void* tenant = nullptr;  // of what is added next
   BatchQueue queue;
   std::vector<NamedTask*> tasks;  // by name - 1; only while alive
 
@@ -245,6 +247,20 @@ TEST(BatchQueue, CountsWhatIsQueued) {
   EXPECT_EQ(script.queue.items(), 1);
   EXPECT_EQ(script.queue.bytes(), 20);
   EXPECT_EQ(script.queue.oldest(), At(5));
+}
+
+TEST(BatchQueue, TenantsShareABatchThatDoesNotHoldAll) {
+  constexpr std::int64_t kTask = 1 << 20;
+  Script script({.max_batch_bytes = 4 * kTask, .max_queue_bytes = 100 * kTask});
+  const char tenants[2] = {};
+  script.tenant = &tenants[0];
+  for (int i = 1; i <= 6; ++i) ASSERT_TRUE(script.Add(i, kTask).ok());
+  script.tenant = &tenants[1];
+  for (int i = 7; i <= 9; ++i) ASSERT_TRUE(script.Add(i, kTask).ok());
+  EXPECT_EQ(script.Take(10, true), "full:1,7,2,8");
+  EXPECT_EQ(script.queue.oldest(), At(3));
+  EXPECT_EQ(script.Take(10, true), "full:3,9,4,5");
+  EXPECT_EQ(script.Take(10, true), "idle:6");
 }
 
 TEST(BatchQueue, TellsHowLongATaskWaited) {

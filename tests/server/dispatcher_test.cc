@@ -80,10 +80,15 @@ class OneElement final : public ScoreTask {
 
 class DispatcherTest : public ::testing::Test {
  protected:
-  static constexpr std::int64_t kSpill = 1000;
+  static constexpr std::int64_t kSpill = 1 << 20;
 
   std::unique_ptr<OneElement> Task(Result* result, std::int64_t bytes = 10) {
     return std::make_unique<OneElement>(clock_, bytes, result);
+  }
+  // What an I/O thread does.
+  static void RunAll(Dispatcher& dispatcher, std::unique_ptr<ScoreTask> task) {
+    dispatcher.Run(std::move(task));
+    while (dispatcher.waiting()) dispatcher.ScoreNext();
   }
 
   FakeClock clock_;
@@ -94,7 +99,7 @@ class DispatcherTest : public ::testing::Test {
 TEST_F(DispatcherTest, SmallTasksAreScoredWhereTheyArrive) {
   Dispatcher dispatcher(&backend_, &workers_, nullptr, &clock_, kSpill);
   Result result;
-  dispatcher.Run(Task(&result, kSpill - 1));
+  dispatcher.Run(Task(&result, Dispatcher::kBulkBytes - 1));
   ASSERT_TRUE(result.is_set());
   EXPECT_TRUE(result.Await().ok());
   EXPECT_EQ(result.thread(), std::this_thread::get_id());
@@ -105,7 +110,7 @@ TEST_F(DispatcherTest, LargeTasksSpillToAnIdleWorkerAndStayWithoutOne) {
   // A worker that has just been started may not be waiting yet.
   for (;;) {
     Result result;
-    dispatcher.Run(Task(&result, kSpill));
+    RunAll(dispatcher, Task(&result, kSpill));
     ASSERT_TRUE(result.Await().ok());
     if (result.thread() != std::this_thread::get_id()) break;
   }
@@ -114,7 +119,7 @@ TEST_F(DispatcherTest, LargeTasksSpillToAnIdleWorkerAndStayWithoutOne) {
   Result held;
   for (;;) {
     ASSERT_FALSE(held.is_set());
-    if (workers_.SubmitIfIdle([&] { dispatcher.Run(Task(&held)); })) break;
+    if (workers_.SubmitIfIdle([&] { RunAll(dispatcher, Task(&held)); })) break;
   }
   backend_.AwaitHeldCall();
   EXPECT_FALSE(workers_.SubmitIfIdle([] {}));
@@ -124,8 +129,43 @@ TEST_F(DispatcherTest, LargeTasksSpillToAnIdleWorkerAndStayWithoutOne) {
   WorkerPool none(0);
   Dispatcher alone(&backend_, &none, nullptr, &clock_, kSpill);
   Result here;
-  alone.Run(Task(&here, kSpill));
-  EXPECT_TRUE(here.is_set());
+  RunAll(alone, Task(&here, kSpill));
+  EXPECT_EQ(here.thread(), std::this_thread::get_id());
+}
+
+TEST_F(DispatcherTest, BulkWaitsForWhatElseArrivesAndThenForItsTurn) {
+  WorkerPool none(0);
+  Dispatcher dispatcher(&backend_, &none, nullptr, &clock_, kSpill);
+  const char tenants[2] = {}, flows[3] = {};
+  Result bulk[4], small, other;
+  const auto run = [&](Result* result, std::int64_t bytes, int tenant, int flow) {
+    auto task = Task(result, bytes);
+    task->tenant = &tenants[tenant];
+    task->flow = &flows[flow];
+    dispatcher.Run(std::move(task));
+  };
+  for (Result& b : bulk) run(&b, Dispatcher::kBulkBytes, 0, 0);
+  clock_.Advance(std::chrono::milliseconds(3));
+  run(&small, 10, 0, 1);
+  run(&other, 10, 1, 2);
+  // Small, but not before those that wait: whose turn it is decides.
+  EXPECT_FALSE(small.is_set());
+  EXPECT_FALSE(other.is_set());
+  EXPECT_TRUE(dispatcher.waiting());
+  EXPECT_EQ(dispatcher.queued_items(), 6);
+  EXPECT_EQ(dispatcher.queued_bytes(), 4 * Dispatcher::kBulkBytes + 20);
+  EXPECT_EQ(dispatcher.oldest_age(), std::chrono::milliseconds(3));
+  for (int i = 0; i < 3; ++i) dispatcher.ScoreNext();
+  // A newcomer of the same tenant and another tenant each waited for one item of bulk at most.
+  EXPECT_TRUE(small.is_set());
+  EXPECT_TRUE(other.is_set());
+  EXPECT_TRUE(bulk[0].is_set());
+  EXPECT_FALSE(bulk[1].is_set());
+  while (dispatcher.waiting()) dispatcher.ScoreNext();
+  EXPECT_TRUE(bulk[3].is_set());
+  EXPECT_EQ(dispatcher.queued_bytes(), 0);
+  EXPECT_EQ(dispatcher.oldest_age(), Duration(0));
+  dispatcher.ScoreNext();  // nothing waits
 }
 
 // What only shared memory can hold never keeps the calling thread from its other clients.
