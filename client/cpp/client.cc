@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <mutex>
+#include <thread>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/cpp/error.h"
 #include "client/cpp/lane.h"
 #include "client/cpp/memory_share.h"
 #include "client/cpp/pending.h"
+#include "client/cpp/routing.h"
 #include "grpcpp/client_context.h"
 #include "softloss/v1/scorer.grpc.pb.h"
 
@@ -26,8 +29,8 @@ absl::Status Check(const ClientOptions& o) {
   const auto invalid = [](auto... text) {
     return internal::FromCheck(absl::InvalidArgumentError(absl::StrCat(text...)));
   };
-  if (o.channels < 1 || o.channels > 64) {
-    return invalid("channels: must be in [1, 64]; was ", o.channels);
+  if (o.channels < 0 || o.channels > 64) {
+    return invalid("channels: must be in [0, 64]; was ", o.channels);
   }
   if (o.max_attempts < 1) return invalid("max_attempts: must be at least 1; was ", o.max_attempts);
   if (o.max_chunk_bytes < 1) {
@@ -60,7 +63,7 @@ class Client::Impl {
  public:
   Impl(std::string address, ClientOptions options)
       : address_(std::move(address)), options_(std::move(options)) {
-    for (int i = 0; i < options_.channels; ++i) {
+    for (int i = 0; i < std::max(options_.channels, 1); ++i) {
       lanes_.push_back(Lane::Start(address_, options_, share_));
     }
   }
@@ -82,9 +85,7 @@ class Client::Impl {
         Pending::Make(std::move(request), Clock::now(), share_);
     if (!pending.ok()) return done(internal::FromCheck(pending.status()));
     (*pending)->done = std::move(done);
-    (*std::min_element(lanes_.begin(), lanes_.end(), [](auto& a, auto& b) {
-      return a->load() < b->load();
-    }))->Submit(*std::move(pending));
+    LaneFor((*pending)->load())->Submit(*std::move(pending));
   }
 
   absl::StatusOr<SharedMemory> Allocate(std::size_t bytes) {
@@ -133,11 +134,34 @@ class Client::Impl {
   const std::string& numerics_id() const { return numerics_id_; }
 
  private:
+  // The connection for a request of `bytes`. Opens another one if that would have been better, for the
+  // requests that come once it is there.
+  std::shared_ptr<Lane> LaneFor(std::int64_t bytes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    absl::InlinedVector<internal::LaneLoad, 8> loads;
+    absl::InlinedVector<const std::shared_ptr<Lane>*, 8> lanes;
+    for (const std::shared_ptr<Lane>& lane : lanes_) {
+      if (!lane->greeted()) continue;
+      loads.push_back(lane->load());
+      lanes.push_back(&lane);
+    }
+    const internal::Route route = internal::ChooseLane(loads, bytes);
+    const std::shared_ptr<Lane> chosen = *lanes[route.lane];
+    if (route.crowded && lanes.size() == lanes_.size() && lanes_.size() < most_lanes_) {
+      lanes_.push_back(Lane::Start(address_, options_, share_));
+    }
+    return chosen;
+  }
+
   const std::string address_;
   const ClientOptions options_;
   const std::shared_ptr<internal::MemoryShare> share_ =
       std::make_shared<internal::MemoryShare>(std::min(options_.connect_timeout, kMemoryTimeout));
-  std::vector<std::shared_ptr<Lane>> lanes_;
+  const std::size_t most_lanes_ = options_.channels > 0
+                                      ? options_.channels
+                                      : internal::MostLanes(std::thread::hardware_concurrency());
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<Lane>> lanes_;  // guarded by mutex_; the first has been greeted
   std::string numerics_id_;
 };
 

@@ -63,7 +63,7 @@ std::shared_ptr<Lane> Lane::Start(std::string address, ClientOptions options,
 }
 
 void Lane::Submit(std::shared_ptr<Pending> pending) {
-  load_.fetch_add(pending->load(), std::memory_order_relaxed);
+  LoadOf(*pending).fetch_add(pending->load(), std::memory_order_relaxed);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     inbox_.push_back(std::move(pending));
@@ -317,6 +317,7 @@ absl::Status Lane::OnMessage(Fragments bytes) {
   if (absl::Status s = wire::Parse(bytes, &reply); !s.ok()) return s;
   if (reply.message.has_hello()) {
     hello_ = reply.message.hello();
+    greeted_ = true;
     credit_bytes_ = hello_->credit_bytes();
     credit_items_ = hello_->credit_items();
     share_->Greeted(hello_->shared_memory_socket());
@@ -388,7 +389,7 @@ void Lane::Complete(const std::shared_ptr<Pending>& p, absl::StatusOr<ScoreResul
   keep->outcome = std::move(outcome);
   in_flight_.erase(keep->id());
   if (next_of_ == keep) DropNext();
-  load_.fetch_sub(keep->load(), std::memory_order_relaxed);
+  LoadOf(*keep).fetch_sub(keep->load(), std::memory_order_relaxed);
   const auto [first, last] = deadlines_.equal_range(keep->deadline());
   const auto entry = std::find_if(first, last, [&](auto& e) { return e.second == keep; });
   if (entry != last) deadlines_.erase(entry);

@@ -23,6 +23,7 @@
 #include "absl/random/random.h"
 #include "client/cpp/batch.h"
 #include "client/cpp/pending.h"
+#include "client/cpp/routing.h"
 #include "client/cpp/stream.h"
 #include "grpcpp/alarm.h"
 #include "grpcpp/channel.h"
@@ -43,8 +44,13 @@ class Lane {
   // From any thread. `pending->done` is called exactly once, by the lane's thread.
   void Submit(std::shared_ptr<Pending> pending);
 
-  // Bytes submitted and not yet completed.
-  std::int64_t load() const { return load_.load(std::memory_order_relaxed); }
+  // From any thread, as the next.
+  LaneLoad load() const {
+    return {small_load_.load(std::memory_order_relaxed),
+            bulk_load_.load(std::memory_order_relaxed)};
+  }
+  // Whether a server has ever greeted.
+  bool greeted() const { return greeted_.load(std::memory_order_relaxed); }
 
   // Completes what is outstanding with CANCELLED and ends the thread; waits for that, unless called
   // by that thread, from a callback.
@@ -57,6 +63,9 @@ class Lane {
   Lane(std::string address, ClientOptions options, std::shared_ptr<MemoryShare> share);
 
   void Wake();
+  std::atomic<std::int64_t>& LoadOf(const Pending& p) {
+    return IsSmall(p.load()) ? small_load_ : bulk_load_;
+  }
 
   const std::string address_;
   const ClientOptions options_;
@@ -64,7 +73,8 @@ class Lane {
   grpc::CompletionQueue queue_;
   std::thread thread_;
   std::promise<absl::StatusOr<std::string>> connected_;
-  std::atomic<std::int64_t> load_{0};
+  std::atomic<std::int64_t> small_load_{0}, bulk_load_{0};
+  std::atomic<bool> greeted_{false};
 
   std::mutex mutex_;
   std::vector<std::shared_ptr<Pending>> inbox_;  // under mutex_

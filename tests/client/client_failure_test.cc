@@ -507,7 +507,7 @@ TEST_F(ClientTest, NamesAnOptionOutOfRange) {
     EXPECT_THAT(Client::Connect("unix:/nowhere", options),
                 StatusIs(absl::StatusCode::kInvalidArgument, ::testing::StartsWith(option + ":")));
   };
-  expect([](auto& o) { o.channels = 0; }, "channels");
+  expect([](auto& o) { o.channels = -1; }, "channels");
   expect([](auto& o) { o.max_attempts = 0; }, "max_attempts");
   expect([](auto& o) { o.max_chunk_bytes = 0; }, "max_chunk_bytes");
   expect([](auto& o) { o.connect_timeout = absl::ZeroDuration(); }, "connect_timeout");

@@ -285,6 +285,39 @@ TEST_F(ClientTest, BatchesKeepToTheirSizeAndToCredit) {
   for (const int messages : batches) EXPECT_LE(messages, 5);
 }
 
+// What is bulk waits for its answers while small requests come.
+TEST_F(ClientTest, OpensAConnectionForSmallRequestsBesideBulk) {
+  std::promise<void> answer_bulk;
+  std::shared_future<void> may_answer = answer_bulk.get_future().share();
+  StartServer({}, {[may_answer](FakeStream& stream) {
+                     stream.Hello();
+                     v1::StreamRequest message;
+                     if (!stream.Read(&message)) return grpc::Status::OK;
+                     may_answer.wait();
+                     do {
+                       stream.Write(stream.Score(message));
+                     } while (stream.Read(&message));
+                     return grpc::Status::OK;
+                   },
+                   Serve});
+  Connect();
+  const ScoreCase bulk = MatrixCase(6000, 3, 90), small = MatrixCase(100, 3, 91);
+  std::future<Outcome> bulk_answer = client_->Submit(RequestOf(bulk));
+  // Those that come before the new connection is there go to the first, to wait with the bulk.
+  std::vector<std::future<Outcome>> small_answers;
+  bool answered = false;
+  while (!answered) {
+    small_answers.push_back(client_->Submit(RequestOf(small)));
+    answered =
+        small_answers.back().wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;
+  }
+  EXPECT_EQ(server_->streams(), 2);
+  answer_bulk.set_value();
+  ExpectAnswer(bulk, bulk_answer.get());
+  for (std::future<Outcome>& answer : small_answers) ExpectAnswer(small, answer.get());
+  EXPECT_EQ(server_->streams(), 2);
+}
+
 TEST_F(ClientTest, AsksForCapabilities) {
   FakeLimits limits;
   limits.credit_bytes = 12345;

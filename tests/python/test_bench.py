@@ -117,7 +117,7 @@ def test_the_command_writes_tables_json_and_plots(
         (["--rate", "-1"], "rate: must be above 0"),
         (["--in-flight", "0"], "in_flight: must be from 1"),
         (["--duration", "0"], "duration: must be from 1ms"),
-        (["--channels", "0"], "channels"),
+        (["--channels", "-1"], "channels"),
         (["--size", "8KiB*0"], "weight: one must be above 0"),
     ],
 )

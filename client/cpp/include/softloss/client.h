@@ -37,10 +37,11 @@ class ChannelCredentials;
 namespace softloss {
 
 struct ClientOptions {
-  // Connections to the server, each with a thread of its own. A request goes to the one with the
-  // fewest bytes outstanding. One moves about as much as one core can; more help large requests
-  // where there are cores to spare.
-  int channels = 1;
+  // Connections to the server, each with a thread of its own; one moves about as much as one core can.
+  // 0: one, and more as they are needed: another for small requests (128 KiB and less, up and down)
+  // once bulk is in their way, and more for bulk on machines with cores to spare, 5 at most. With
+  // several, small requests go where there is least bulk, and bulk leaves the last one to them.
+  int channels = 0;
 
   // How long Connect may take, tries again included, and how long each later attempt to connect may.
   absl::Duration connect_timeout = absl::Seconds(10);

@@ -83,7 +83,7 @@ class Client:
         *,
         timeout: float | None = None,
         retry: bool = True,
-        channels: int = 1,
+        channels: int = 0,
         connect_timeout: float = 10.0,
         max_attempts: int = 10,
     ) -> None:
@@ -95,7 +95,9 @@ class Client:
             retry: whether to send unanswered requests again when a connection breaks or the server
                 says that a refusal is temporary. Scoring is pure, so this is safe: the answer is
                 the same, bit by bit. Otherwise they fail with an error whose `retryable` is true.
-            channels: connections to the server, each with a thread of its own.
+            channels: connections to the server, each with a thread of its own; 0, as many as
+                help: one at first, another for small requests once large ones are in their way,
+                and more for large ones where there are cores to spare.
             connect_timeout: seconds that connecting may take.
             max_attempts: how often one request may be sent, the first time included.
 

@@ -85,8 +85,8 @@ def _add_load(group: argparse._ArgumentGroup) -> None:
     ):
         add(name, type=float, default=default, metavar="SECONDS",
             help=f"{words} (default %(default)s)")  # fmt: skip
-    add("--channels", type=int, default=1, metavar="N",
-        help="connections, with a thread each (default %(default)s)")  # fmt: skip
+    add("--channels", type=int, default=0, metavar="N",
+        help="connections, with a thread each (default 0: as many as help)")  # fmt: skip
     add("--check-every", type=int, default=16, metavar="N",
         help="compare one gradient of N value by value (default %(default)s)")  # fmt: skip
     add("--shared-memory", action="store_true", help="send tensors by shared memory")

@@ -67,7 +67,7 @@ def run(
     duration: float = 10.0,
     timeout: float = 30.0,
     seed: int = 1,
-    channels: int = 1,
+    channels: int = 0,
     check_every: int = 16,
     shared_memory: bool = False,
     progress: Progress | None = None,
@@ -87,7 +87,7 @@ def run(
         duration: seconds that are measured.
         timeout: seconds of one request.
         seed: of tensors, arrivals and mix.
-        channels: connections, with a thread each.
+        channels: connections, with a thread each; 0, as many as help.
         check_every: compare each value of so many-th a gradient with what this process computed (0:
             none). Every loss is compared.
         shared_memory: send the tensors by shared memory; an error if the server has none.
