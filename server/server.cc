@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/server_builder.h>
 
 #include "absl/strings/match.h"
@@ -36,6 +37,10 @@ namespace {
 
 // They wait for the disk, and analyse together.
 constexpr int kQualityWorkers = 2;
+
+// What gRPC may hold of what it receives, in budgets: messages that are not charged yet, and those that
+// are.
+constexpr std::int64_t kReceiveQuotaBudgets = 4;
 
 // How long calls that were cancelled may take to end.
 constexpr auto kCancelGrace = std::chrono::seconds(5);
@@ -256,6 +261,11 @@ absl::Status Server::Impl::StartServing() {
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
   builder.SetMaxSendMessageSize(static_cast<int>(options.max_message_bytes));
+  // gRPC collects a message before it checks its size, whatever size that says; beyond this it ends
+  // streams instead. Its windows shrink once a tenth is in use.
+  grpc::ResourceQuota quota("softlossd");
+  quota.Resize(static_cast<std::size_t>(kReceiveQuotaBudgets * options.global_budget_bytes));
+  builder.SetResourceQuota(quota);
   // gRPC inflates a message before it checks its size.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);

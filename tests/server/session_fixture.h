@@ -119,9 +119,15 @@ class SessionTest : public ::testing::Test, public ScoredSink {
     message->fragments = {
         {reinterpret_cast<const std::byte*>(message->bytes.data()), message->bytes.size()}};
     if (absl::Status s = wire::Parse(message->fragments, &message->parsed); !s.ok()) return s;
+    return Hand(message->parsed, static_cast<std::int64_t>(message->bytes.size()), message);
+  }
+
+  // The same of a message that was parsed elsewhere; `received` keeps its bytes.
+  absl::Status Hand(const wire::Parsed<v1::StreamRequest>& message, std::int64_t wire_bytes,
+                    std::shared_ptr<const void> received) {
     std::vector<Reply> outbox;
-    absl::StatusOr<std::unique_ptr<ChunkTask>> task = session_->OnMessage(
-        message->parsed, static_cast<std::int64_t>(message->bytes.size()), message, &outbox);
+    absl::StatusOr<std::unique_ptr<ChunkTask>> task =
+        session_->OnMessage(message, wire_bytes, std::move(received), &outbox);
     Collect(&outbox);
     if (!task.ok()) return task.status();
     if (*task != nullptr) tasks_.push_back(*std::move(task));
