@@ -306,7 +306,7 @@ TEST_F(ClientTest, OpensAConnectionForSmallRequestsBesideBulk) {
   // Those that come before the new connection is there go to the first, to wait with the bulk.
   std::vector<std::future<Outcome>> small_answers;
   bool answered = false;
-  while (!answered) {
+  for (int i = 0; i < 5000 && !answered; ++i) {
     small_answers.push_back(client_->Submit(RequestOf(small)));
     answered =
         small_answers.back().wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;

@@ -23,7 +23,7 @@ TEST(RoutingTest, KeepsSmallRequestsOutOfTheWayOfBulk) {
       {"and bulk", {{}}, kBulk, 0, false},
       {"small items only crowd nobody", {{64 * kSmall, 0}}, kSmall, 0, false},
       {"small beside bulk wants another", {{0, kBulk}}, kSmall, 0, true},
-      {"small goes where there is no bulk", {{0, kBulk}, {64 * kSmall, 0}}, kSmall, 1, false},
+      {"small goes where there is no bulk", {{0, kBulk}, {300 * kSmall, 0}}, kSmall, 1, false},
       {"or less", {{0, 3 * kBulk}, {0, 2 * kBulk}}, kSmall, 1, true},
       {"without bulk, to the least of all",
        {{3 * kSmall, 0}, {kSmall, 0}, {2 * kSmall, 0}},

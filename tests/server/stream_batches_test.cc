@@ -92,6 +92,25 @@ TEST_F(StreamBatchesTest, GivesWhatItsMessagesGiveAlone) {
   EXPECT_TRUE(together->Finish().ok());
 }
 
+// Its replies gather behind one that it does not read, and still come one by one.
+TEST_F(StreamBatchesTest, AClientThatSentNoneGetsNone) {
+  constexpr int kSmall = 30;
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  stream->Write(Define(1, v1::SIGMOID_CROSS_ENTROPY));
+  stream->Write(SigmoidChunk(1, std::vector<float>(200000), std::vector<float>(200000)));
+  for (int i = 0; i < kSmall; ++i) stream->Write(SigmoidChunk(2 + i, {0}, {0.5f}));
+  // Another call, which the server takes in later than most of them.
+  grpc::ClientContext other_context;
+  Open(&other_context);
+  for (int answered = 0; answered < 1 + kSmall;) {
+    v1::StreamResponse reply;
+    ASSERT_TRUE(stream->Read(&reply));
+    EXPECT_EQ(reply.batch_size(), 0);
+    answered += reply.has_chunk() + reply.batch_size();
+  }
+}
+
 TEST_F(StreamBatchesTest, ABadItemIsToldAndTheOthersAreScored) {
   grpc::ClientContext context;
   auto stream = Open(&context);
