@@ -110,6 +110,12 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnChunk(const v1::Chunk& chu
       item = *std::move(admitted);
     } else {
       // Refused, but remembered while chunks of it may come.
+      const auto refused = static_cast<std::int64_t>(items_.size()) - outstanding_items_;
+      if (refused > context_->stream_credit_items) {
+        return absl::ResourceExhaustedError(absl::StrCat(
+            "chunk.last: ", refused, " items of this stream were refused and neither ended nor ",
+            "cancelled; at most ", context_->stream_credit_items, " may be"));
+      }
       error = admitted.status();
       item = std::make_shared<ItemState>();
       item->id = chunk.id();

@@ -225,6 +225,22 @@ TEST_F(HostileClientsTest, DefinitionsAreChargedAndLimited) {
   }
 }
 
+TEST_F(HostileClientsTest, AFloodOfRefusedItemsEndsTheStream) {
+  Http2Connection client(address());
+  const std::uint32_t stream = Open(client);
+  v1::StreamRequest request;
+  request.mutable_chunk()->set_rows(1);  // of what item it does not say, nor that it is the last
+  for (std::uint64_t id = 1; id < 100000 && !client.ended(stream); ++id) {
+    request.mutable_chunk()->set_id(id);
+    client.Send(stream, Message(request));
+    client.TakeArrived();
+  }
+  client.AwaitEnd(stream);
+  int refused = 0;
+  while (client.HasMessage(stream)) refused += Reply(client, stream).chunk().has_error();
+  EXPECT_LE(refused, kCreditItems + 1);
+}
+
 TEST_F(HostileClientsTest, StreamsThatEndAtOnceLeaveNothing) {
   Http2Connection client(address());
   for (int i = 0; i < 300; ++i) {

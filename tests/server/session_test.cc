@@ -332,6 +332,24 @@ TEST_F(SessionTest, ClientsBeyondTheirCreditAreNotReadFrom) {
   EXPECT_TRUE(session_->MayRead());
 }
 
+TEST_F(SessionTest, ItemsThatWereRefusedAndDoNotEndAreLimited) {
+  const auto refused = [&](std::uint64_t id) {
+    v1::StreamRequest request = Chunk(id, 0, 256, 600);
+    request.mutable_chunk()->clear_item();
+    return request;
+  };
+  v1::StreamRequest end = Chunk(2, 256, 344, 600), cancel;
+  cancel.mutable_cancel()->set_id(1);
+  // What ends or is cancelled does not count, nor what is in flight.
+  ASSERT_TRUE(Send(Chunk(100, 0, 256, 600)).ok());
+  for (std::uint64_t id = 1; id <= 5; ++id) ASSERT_TRUE(Send(refused(id)).ok());
+  ASSERT_TRUE(Send(cancel).ok());
+  ASSERT_TRUE(Send(end).ok());
+  for (std::uint64_t id = 6; id <= 7; ++id) ASSERT_TRUE(Send(refused(id)).ok());
+  EXPECT_EQ(Send(refused(8)).code(), absl::StatusCode::kResourceExhausted);
+  Score();
+}
+
 TEST_F(SessionTest, AnEmptyItemIsAnsweredAndFlagged) {
   ASSERT_TRUE(Send(Chunk(1, 0, 0, 0)).ok());
   Score();
