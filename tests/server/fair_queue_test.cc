@@ -115,6 +115,21 @@ TEST(FairQueueTest, DebtsOutliveAnEmptyQueue) {
   EXPECT_NEAR(static_cast<double>(had[kA]) / had[kB], 1, 0.05);
 }
 
+// Nor does one that stays within its share each time, and comes back before the others had theirs.
+TEST(FairQueueTest, ANewcomerIsOneOnceARound) {
+  FairQueue<const char*> queue;
+  std::map<const char*, std::int64_t> had;
+  queue.Push(kA, kA, 8000, kA);
+  for (int i = 0; i < 20000; ++i) {
+    const std::int64_t cost = queue.NextCost();
+    const char* const tenant = queue.Pop();
+    had[tenant] += cost;
+    if (tenant == kA) queue.Push(kA, kA, 8000, kA);
+    if (tenant == kA && queue.size() == 1) queue.Push(kB, kB, 120000, kB);
+  }
+  EXPECT_NEAR(static_cast<double>(had[kB]) / had[kA], 1, 0.1);
+}
+
 TEST(FairQueueTest, ErasedValuesTakeNoTurns) {
   FairQueue<int> queue;
   for (int i = 0; i < 12; ++i) queue.Push(i % 2 == 0 ? kA : kB, kC + i % 3, 10, i);

@@ -94,16 +94,17 @@ TEST_F(StreamBatchesTest, GivesWhatItsMessagesGiveAlone) {
 
 // Its replies gather behind one that it does not read, and still come one by one.
 TEST_F(StreamBatchesTest, AClientThatSentNoneGetsNone) {
-  constexpr int kSmall = 30;
+  constexpr int kLarge = 6, kSmall = 30;
   grpc::ClientContext context;
   auto stream = Open(&context);
   stream->Write(Define(1, v1::SIGMOID_CROSS_ENTROPY));
-  stream->Write(SigmoidChunk(1, std::vector<float>(200000), std::vector<float>(200000)));
-  for (int i = 0; i < kSmall; ++i) stream->Write(SigmoidChunk(2 + i, {0}, {0.5f}));
+  const std::vector<float> large(200000);
+  for (int i = 0; i < kLarge; ++i) stream->Write(SigmoidChunk(1 + i, large, large));
+  for (int i = 0; i < kSmall; ++i) stream->Write(SigmoidChunk(100 + i, {0}, {0.5f}));
   // Another call, which the server takes in later than most of them.
   grpc::ClientContext other_context;
   Open(&other_context);
-  for (int answered = 0; answered < 1 + kSmall;) {
+  for (int answered = 0; answered < kLarge + kSmall;) {
     v1::StreamResponse reply;
     ASSERT_TRUE(stream->Read(&reply));
     EXPECT_EQ(reply.batch_size(), 0);
