@@ -9,11 +9,6 @@
 namespace softloss {
 namespace {
 
-void Finish(ScoreTask& task, absl::Status status) {
-  task.status = std::move(status);
-  task.Done();
-}
-
 absl::Status WhyDropped(const ScoreTask& task) {
   return task.cancelled.load(std::memory_order_relaxed)
              ? absl::CancelledError("cancelled before it was scored")
@@ -44,7 +39,14 @@ Batcher::Batcher(const Options& options, Backend* backend, Executor* executor, c
 
 Batcher::~Batcher() { Shutdown(); }
 
+void Batcher::Finish(ScoreTask& task, absl::Status status) {
+  outstanding_bytes_.fetch_sub(task.bytes, std::memory_order_relaxed);
+  task.status = std::move(status);
+  task.Done();
+}
+
 void Batcher::Submit(std::unique_ptr<ScoreTask> task) {
+  outstanding_bytes_.fetch_add(task->bytes, std::memory_order_relaxed);
   absl::Status refused;
   {
     std::lock_guard lock(mutex_);

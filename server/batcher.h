@@ -67,6 +67,10 @@ class Batcher {
 
   bool healthy() const { return healthy_.load(std::memory_order_acquire); }
 
+  // Of tasks submitted and not done, whether queued or being computed.
+  std::int64_t outstanding_bytes() const {
+    return outstanding_bytes_.load(std::memory_order_relaxed);
+  }
   std::int64_t queued_items() const;
   std::int64_t queued_bytes() const;
   std::int64_t max_queued_bytes() const { return options_.queue.max_queue_bytes; }
@@ -76,6 +80,7 @@ class Batcher {
   using Tasks = absl::Span<std::unique_ptr<ScoreTask>>;
 
   void Run();
+  void Finish(ScoreTask& task, absl::Status status);
   void Score(const ScoreKey& key, Tasks tasks);
   absl::Status Failure() const;
 
@@ -91,6 +96,7 @@ class Batcher {
   BatchQueue queue_;       // guarded by mutex_
   bool stopping_ = false;  // guarded by mutex_
   std::atomic<bool> healthy_{true};
+  std::atomic<std::int64_t> outstanding_bytes_{0};
   std::mutex join_mutex_;
   std::thread thread_;  // last: it uses all of the above
 };

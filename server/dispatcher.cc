@@ -12,8 +12,8 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
     task->Done();
     return;
   }
-  if (lane_ != nullptr) {
-    lane_->Submit(std::move(task));
+  if (lanes_ != nullptr) {
+    lanes_->Submit(std::move(task));
     return;
   }
   if (task->bytes >= kLargeBytes) {
@@ -53,15 +53,15 @@ void Dispatcher::ScoreNext() {
 
 std::int64_t Dispatcher::queued_items() const {
   return waiting_items_ + static_cast<std::int64_t>(workers_->queued()) +
-         (lane_ != nullptr ? lane_->queued_items() : 0);
+         (lanes_ != nullptr ? lanes_->queued_items() : 0);
 }
 
 std::int64_t Dispatcher::queued_bytes() const {
-  return waiting_bytes_ + (lane_ != nullptr ? lane_->queued_bytes() : 0);
+  return waiting_bytes_ + (lanes_ != nullptr ? lanes_->queued_bytes() : 0);
 }
 
 Duration Dispatcher::oldest_age() const {
-  if (lane_ != nullptr) return lane_->oldest_age();
+  if (lanes_ != nullptr) return lanes_->oldest_age();
   std::lock_guard lock(mutex_);
   const TimePoint now = clock_->Now();
   TimePoint oldest = now;

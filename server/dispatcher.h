@@ -7,9 +7,9 @@
 #include <mutex>
 
 #include "kernels/backend.h"
-#include "server/batcher.h"
 #include "server/clock.h"
 #include "server/fair_queue.h"
+#include "server/lanes.h"
 #include "server/score_task.h"
 #include "server/worker_pool.h"
 
@@ -20,15 +20,15 @@ namespace softloss {
 // the I/O thread has taken in what else has arrived, and so does every task that finds others waiting:
 // then they are scored one at a time, tenants and their streams sharing by bytes (FairQueue), by the
 // I/O threads and, from `spill_bytes` on, by a worker that is idle. Those of kLargeBytes, which only
-// shared memory can hold, go to all workers. Device backends have a lane: a Batcher. Thread-safe.
+// shared memory can hold, go to all workers. Device backends have lanes. Thread-safe.
 class Dispatcher {
  public:
-  // `lane` is null for CPU backends. All outlive the dispatcher.
-  Dispatcher(Backend* backend, WorkerPool* workers, Batcher* lane, const Clock* clock,
+  // `lanes` is null for CPU backends. All outlive the dispatcher.
+  Dispatcher(Backend* backend, WorkerPool* workers, Lanes* lanes, const Clock* clock,
              std::int64_t spill_bytes)
       : backend_(backend),
         workers_(workers),
-        lane_(lane),
+        lanes_(lanes),
         clock_(clock),
         spill_bytes_(spill_bytes) {}
 
@@ -45,7 +45,7 @@ class Dispatcher {
   // Tasks that wait for ScoreNext().
   bool waiting() const { return waiting_items_.load(std::memory_order_relaxed) > 0; }
 
-  // What waits for ScoreNext(), a worker or the lane.
+  // What waits for ScoreNext(), a worker or a lane.
   std::int64_t queued_items() const;
   std::int64_t queued_bytes() const;
   Duration oldest_age() const;  // 0 if nothing does; without what workers are to do
@@ -55,7 +55,7 @@ class Dispatcher {
 
   Backend* backend_;
   WorkerPool* workers_;
-  Batcher* lane_;
+  Lanes* lanes_;
   const Clock* clock_;
   std::int64_t spill_bytes_;
   InlineExecutor inline_;

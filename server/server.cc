@@ -18,6 +18,7 @@
 #include "server/dispatcher.h"
 #include "server/health.h"
 #include "server/io_thread.h"
+#include "server/lanes.h"
 #include "server/listen_address.h"
 #include "server/log.h"
 #include "server/memory_socket.h"
@@ -45,21 +46,22 @@ constexpr std::int64_t kReceiveQuotaBudgets = 4;
 // How long calls that were cancelled may take to end.
 constexpr auto kCancelGrace = std::chrono::seconds(5);
 
-absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(const std::string& name) {
-  if (name != "auto") return MakeBackend(name);
+absl::StatusOr<std::vector<std::unique_ptr<Backend>>> ChooseBackends(const std::string& name) {
+  if (name != "auto") return MakeBackends(name);
   for (std::string_view candidate : BackendNames()) {
     if (candidate != "cuda") continue;
-    absl::StatusOr<std::unique_ptr<Backend>> device = MakeBackend(candidate);
-    if (device.ok()) {
-      Log(LogLevel::kInfo, "backend cuda: --backend=auto, and a device is there");
-      return device;
+    absl::StatusOr<std::vector<std::unique_ptr<Backend>>> devices = MakeBackends(candidate);
+    if (devices.ok()) {
+      Log(LogLevel::kInfo,
+          absl::StrCat("backend cuda: --backend=auto, and devices are there: ", devices->size()));
+      return devices;
     }
     Log(LogLevel::kInfo,
-        absl::StrCat("backend cpu: --backend=auto, and cuda says: ", device.status().message()));
-    return MakeBackend("cpu");
+        absl::StrCat("backend cpu: --backend=auto, and cuda says: ", devices.status().message()));
+    return MakeBackends("cpu");
   }
   Log(LogLevel::kInfo, "backend cpu: --backend=auto, and this build has no cuda");
-  return MakeBackend("cpu");
+  return MakeBackends("cpu");
 }
 
 // "127.0.0.1:0" as it was bound.
@@ -77,12 +79,13 @@ absl::StatusOr<std::string> BoundAddress(const std::string& asked, int port) {
 struct Server::Impl {
   ServerOptions options;
   RealClock clock;
-  std::unique_ptr<Backend> backend;
+  std::vector<std::unique_ptr<Backend>> backends;  // one for each device; one for the CPU
+  Backend* backend = nullptr;                      // the first
   std::unique_ptr<Metrics> metrics;
   std::unique_ptr<ByteBudget> budget;
   std::unique_ptr<SlabPool> slabs;
   std::unique_ptr<WorkerPool> workers;
-  std::unique_ptr<Batcher> lane;  // for devices
+  Lanes lanes;  // of devices
   std::unique_ptr<Dispatcher> dispatcher;
   std::unique_ptr<WorkerPool> quality_workers;
   std::unique_ptr<QualityService> quality;  // null without --quality_dir
@@ -108,17 +111,19 @@ struct Server::Impl {
   absl::Status StartMemory();
   absl::Status StartMetrics();
   absl::Status StartServing();
+  bool CanScore() const { return lanes.empty() || lanes.healthy() > 0; }
   absl::Status Ready() const;
   bool Shutdown(Duration patience);
 };
 
 absl::Status Server::Impl::StartScoring() {
-  absl::StatusOr<std::unique_ptr<Backend>> chosen = ChooseBackend(options.backend);
+  absl::StatusOr<std::vector<std::unique_ptr<Backend>>> chosen = ChooseBackends(options.backend);
   if (!chosen.ok()) {
     return absl::Status(chosen.status().code(),
                         absl::StrCat("--backend: ", chosen.status().message()));
   }
-  backend = *std::move(chosen);
+  backends = *std::move(chosen);
+  backend = backends[0].get();
   metrics = std::make_unique<Metrics>(Metrics::BuildInfo{
       .version = SOFTLOSS_VERSION,
       .backend = std::string(backend->name()),
@@ -147,12 +152,14 @@ absl::Status Server::Impl::StartScoring() {
                                                         : BackendErrorKind::kSticky);
       Log(LogLevel::kError, absl::StrCat("backend failed: ", status.ToString()));
     };
-    lane = std::make_unique<Batcher>(lane_options, backend.get(), workers.get(), &clock, RealWait,
-                                     std::move(observer));
+    for (const std::unique_ptr<Backend>& device : backends) {
+      lanes.Add(std::make_unique<Batcher>(lane_options, device.get(), workers.get(), &clock,
+                                          RealWait, observer));
+    }
   }
-  dispatcher = std::make_unique<Dispatcher>(backend.get(), workers.get(), lane.get(), &clock,
-                                            options.spill_bytes);
-  context.backend = backend.get();
+  dispatcher = std::make_unique<Dispatcher>(
+      backend, workers.get(), lanes.empty() ? nullptr : &lanes, &clock, options.spill_bytes);
+  context.backend = backend;
   context.budget = budget.get();
   context.slabs = slabs.get();
   context.metrics = metrics.get();
@@ -234,9 +241,8 @@ absl::Status Server::Impl::StartMetrics() {
                           [this] { return static_cast<double>(dispatcher->queued_items()); });
   metrics->AddGaugeSource("softloss_queue_bytes", "Their bytes, without those in shared memory.",
                           [this] { return static_cast<double>(dispatcher->queued_bytes()); });
-  metrics->AddGaugeSource("softloss_queue_limit_bytes", "--batch_queue_bytes.", [this] {
-    return static_cast<double>(lane ? lane->max_queued_bytes() : 0);
-  });
+  metrics->AddGaugeSource("softloss_queue_limit_bytes", "--batch_queue_bytes, of all devices.",
+                          [this] { return static_cast<double>(lanes.max_queued_bytes()); });
   metrics->AddGaugeSource(
       "softloss_queue_oldest_age_seconds", "How long the oldest chunk has waited.",
       [this] { return std::chrono::duration<double>(dispatcher->oldest_age()).count(); });
@@ -319,7 +325,7 @@ absl::Status Server::Impl::StartServing() {
 absl::Status Server::Impl::Ready() const {
   if (draining) return absl::UnavailableError("draining");
   if (!health.serving()) return absl::UnavailableError("starting");
-  if (lane && !lane->healthy()) return absl::UnavailableError("the backend failed");
+  if (!CanScore()) return absl::UnavailableError("the backend failed");
   return absl::OkStatus();
 }
 
@@ -342,7 +348,7 @@ bool Server::Impl::Shutdown(Duration patience) {
     calls.WaitUntilEmpty(clock.Now() + kCancelGrace);
   }
   // No call is left that could use a queue or a worker.
-  if (lane) lane->Shutdown();
+  lanes.Shutdown();
   if (workers) workers->Shutdown();
   if (quality_workers) quality_workers->Shutdown();
   for (const std::unique_ptr<IoThread>& thread : io) thread->Shutdown();
@@ -384,7 +390,7 @@ std::string Server::backend() const { return std::string(impl_->backend->name())
 std::string Server::numerics_id() const { return impl_->backend->numerics_id(); }
 
 void Server::Tick() {
-  if (impl_->lane && !impl_->lane->healthy()) {
+  if (!impl_->CanScore()) {
     impl_->health.SetServing(false);
     impl_->metrics->SetReady(false);
   }

@@ -66,13 +66,14 @@ cuda::KernelKey ToKernelKey(const ScoreKey& key) {
 
 class CudaBackend final : public Backend {
  public:
-  static absl::StatusOr<std::unique_ptr<Backend>> Make() {
+  static absl::StatusOr<std::unique_ptr<Backend>> Make(int device) {
     int devices = 0;
     cudaError_t error = cudaGetDeviceCount(&devices);
     if (error == cudaSuccess && devices == 0) error = cudaErrorNoDevice;
+    if (error == cudaSuccess && device >= devices) error = cudaErrorInvalidDevice;
     if (error != cudaSuccess) return Unavailable(error);
-    auto backend = std::unique_ptr<CudaBackend>(new CudaBackend);
-    for (cudaError_t e : {cudaSetDevice(kDevice), cuda::QueryLimits(kDevice, &backend->limits_),
+    auto backend = std::unique_ptr<CudaBackend>(new CudaBackend(device));
+    for (cudaError_t e : {cudaSetDevice(device), cuda::QueryLimits(device, &backend->limits_),
                           cudaStreamCreateWithFlags(&backend->stream_, cudaStreamNonBlocking)}) {
       if (e != cudaSuccess) return Unavailable(e);
     }
@@ -109,7 +110,7 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  static constexpr int kDevice = 0;
+  explicit CudaBackend(int device) : device_(device) {}
 
   static absl::Status Unavailable(cudaError_t error) {
     return absl::UnavailableError(
@@ -124,6 +125,7 @@ class CudaBackend final : public Backend {
   void Scatter(const ScoreKey& key, Executor& executor);
   absl::Status CheckContents(const ScoreKey& key, const Placement& p, const Counters& c) const;
 
+  const int device_;
   cuda::DeviceLimits limits_;
   cudaStream_t stream_ = nullptr;
   absl::Status sticky_;
@@ -316,7 +318,7 @@ absl::Status CudaBackend::ScoreBatch(const ScoreKey& key, absl::Span<Segment> ba
                                      Executor& executor) {
   if (absl::Status status = Supports(key); !status.ok()) return status;
   // Another thread may call next time, and the current device is a thread's own.
-  if (cudaError_t error = cudaSetDevice(kDevice)) return ToStatus(error, "choosing the device");
+  if (cudaError_t error = cudaSetDevice(device_)) return ToStatus(error, "choosing the device");
   Place(batch);
   if (placements_.empty()) return absl::OkStatus();
   if (absl::Status status = ReserveBuffers(); !status.ok()) return status;
@@ -328,6 +330,8 @@ absl::Status CudaBackend::ScoreBatch(const ScoreKey& key, absl::Span<Segment> ba
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend() { return CudaBackend::Make(); }
+absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device) {
+  return CudaBackend::Make(device);
+}
 
 }  // namespace softloss

@@ -208,8 +208,10 @@ TEST_F(DispatcherTest, CancelledAndExpiredTasksAreNeverComputed) {
 }
 
 TEST_F(DispatcherTest, DevicesGetTheirTasksThroughTheLane) {
-  Batcher lane({}, &backend_, &workers_, &clock_, clock_.wait());
-  Dispatcher dispatcher(&backend_, &workers_, &lane, &clock_, kSpill);
+  Lanes lanes;
+  lanes.Add(
+      std::make_unique<Batcher>(Batcher::Options(), &backend_, &workers_, &clock_, clock_.wait()));
+  Dispatcher dispatcher(&backend_, &workers_, &lanes, &clock_, kSpill);
   backend_.ShutGate();
   Result first;
   dispatcher.Run(Task(&first));
@@ -226,6 +228,53 @@ TEST_F(DispatcherTest, DevicesGetTheirTasksThroughTheLane) {
   EXPECT_TRUE(third.Await().ok());
   ASSERT_EQ(backend_.calls().size(), 2u);
   EXPECT_EQ(backend_.calls()[1].rows.size(), 2u);
+}
+
+TEST_F(DispatcherTest, SeveralDevicesShareTheTasksAndOneThatFailedGetsNone) {
+  FakeDevice other;
+  Lanes lanes;
+  for (FakeDevice* device : {&backend_, &other}) {
+    lanes.Add(
+        std::make_unique<Batcher>(Batcher::Options(), device, &workers_, &clock_, clock_.wait()));
+  }
+  Dispatcher dispatcher(&backend_, &workers_, &lanes, &clock_, kSpill);
+  backend_.ShutGate();
+  other.ShutGate();
+  Result large, small[3];
+  dispatcher.Run(Task(&large, 1000));
+  backend_.AwaitHeldCall();
+  // The other one has less to do until it has as much.
+  dispatcher.Run(Task(&small[0], 10));
+  other.AwaitHeldCall();
+  dispatcher.Run(Task(&small[1], 990));
+  dispatcher.Run(Task(&small[2], 10));
+  EXPECT_EQ(lanes.queued_items(), 2);
+  EXPECT_EQ(lanes.queued_bytes(), 1000);
+  backend_.OpenGate();
+  other.OpenGate();
+  for (Result* result : {&large, &small[0], &small[1], &small[2]}) {
+    EXPECT_TRUE(result->Await().ok());
+  }
+  EXPECT_EQ(backend_.calls().size() + other.calls().size(), 4u);
+  EXPECT_EQ(lanes.healthy(), 2);
+
+  backend_.FailNext(absl::InternalError("the device is gone"));
+  Result failed;
+  dispatcher.Run(Task(&failed));
+  EXPECT_EQ(failed.Await().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(lanes.healthy(), 1);
+  for (int i = 0; i < 3; ++i) {
+    Result after;
+    dispatcher.Run(Task(&after));
+    EXPECT_TRUE(after.Await().ok());
+  }
+  other.FailNext(absl::InternalError("this one too"));
+  for (int i = 0; i < 2; ++i) {
+    Result after;
+    dispatcher.Run(Task(&after));
+    EXPECT_EQ(after.Await().code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_EQ(lanes.healthy(), 0);
 }
 
 TEST_F(DispatcherTest, TheEndOfAnEmptyItemNeedsNoBackend) {
