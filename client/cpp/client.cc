@@ -133,6 +133,11 @@ class Client::Impl {
 
   const std::string& numerics_id() const { return numerics_id_; }
 
+  int channels() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return static_cast<int>(lanes_.size());
+  }
+
  private:
   // The connection for a request of `bytes`. Opens another one if that would have been better, for the
   // requests that come once it is there.
@@ -160,7 +165,7 @@ class Client::Impl {
   const std::size_t most_lanes_ = options_.channels > 0
                                       ? options_.channels
                                       : internal::MostLanes(std::thread::hardware_concurrency());
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::shared_ptr<Lane>> lanes_;  // guarded by mutex_; the first has been greeted
   std::string numerics_id_;
 };
@@ -203,5 +208,7 @@ bool Client::Allocated(const void* data, std::size_t size) const {
 absl::StatusOr<ServerCapabilities> Client::Capabilities() const { return impl_->Capabilities(); }
 
 const std::string& Client::numerics_id() const { return impl_->numerics_id(); }
+
+int Client::channels() const { return impl_->channels(); }
 
 }  // namespace softloss

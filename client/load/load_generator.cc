@@ -214,7 +214,7 @@ std::string LoadResult::ClientLimit(const LoadOptions& options) const {
   return "";
 }
 
-absl::StatusOr<LoadResult> RunLoad(const Client& client, int channels,
+absl::StatusOr<LoadResult> RunLoad(const Client& client,
                                    absl::Span<const std::unique_ptr<PreparedItem>> items,
                                    absl::Span<const double> weights, const LoadOptions& options,
                                    int check_every, const Progress& progress) {
@@ -236,7 +236,7 @@ absl::StatusOr<LoadResult> RunLoad(const Client& client, int channels,
   Generator generator(client, items, weights, options, check_every);
   if (auto s = generator.Run(progress); !s.ok()) return s;
   LoadResult result = std::move(generator).Result();
-  result.client_threads = channels + 1;
+  result.client_threads = client.channels() + 1;
   return result;
 }
 

@@ -44,7 +44,7 @@ using Progress = std::function<bool(double seconds, std::int64_t completed)>;
 // Warms up, measures, and waits for what is still in flight. Every answer's loss is
 // checked, and the gradient of one in `check_every`. Failures and wrong answers are counted, not
 // returned: the status is of the options. Blocks.
-absl::StatusOr<LoadResult> RunLoad(const Client& client, int channels,
+absl::StatusOr<LoadResult> RunLoad(const Client& client,
                                    absl::Span<const std::unique_ptr<PreparedItem>> items,
                                    absl::Span<const double> weights, const LoadOptions& options,
                                    int check_every, const Progress& progress);

@@ -312,6 +312,7 @@ TEST_F(ClientTest, OpensAConnectionForSmallRequestsBesideBulk) {
         small_answers.back().wait_for(std::chrono::milliseconds(1)) == std::future_status::ready;
   }
   EXPECT_EQ(server_->streams(), 2);
+  EXPECT_EQ(client_->channels(), 2);
   answer_bulk.set_value();
   ExpectAnswer(bulk, bulk_answer.get());
   for (std::future<Outcome>& answer : small_answers) ExpectAnswer(small, answer.get());

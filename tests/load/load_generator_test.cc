@@ -33,7 +33,7 @@ class LoadGeneratorTest : public testing::ClientTest {
       if (!item.ok()) return item.status();
       items_.push_back(*std::move(item));
     }
-    return RunLoad(*client_, 1, items_, {3.0, 1.0}, options, 1, progress);
+    return RunLoad(*client_, items_, {3.0, 1.0}, options, 1, progress);
   }
   static LoadOptions Short(ArrivalKind arrivals, double rate = 0) {
     LoadOptions options;
@@ -144,7 +144,7 @@ TEST_F(LoadGeneratorTest, BadInputIsNamed) {
   LoadOptions options = Short(ArrivalKind::kClosed);
   const auto error = [&](std::vector<double> weights) {
     return std::string(
-        RunLoad(*client_, 1, items_, weights, options, 1, nullptr).status().message());
+        RunLoad(*client_, items_, weights, options, 1, nullptr).status().message());
   };
   ASSERT_THAT(Run(options).status(), IsOk());
   EXPECT_THAT(error({1.0}), HasSubstr("items: must be at least one, with a weight each; 2 and 1"));

@@ -150,7 +150,7 @@ nb::dict Run(const std::string& address, const std::vector<ItemKind>& kinds,
         }
         shared = true;
       }
-      return load::RunLoad(*client, channels, items, weights, options, check_every, tell);
+      return load::RunLoad(*client, items, weights, options, check_every, tell);
     }();
   }
   if (raised.is_valid()) {

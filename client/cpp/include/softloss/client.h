@@ -273,6 +273,9 @@ class Client {
   // Of the server, as greeted first; see ScoreResult::numerics_id.
   const std::string& numerics_id() const;
 
+  // Connections at present: ClientOptions::channels, or as many as it has opened so far.
+  int channels() const;
+
  private:
   class Impl;
   explicit Client(std::shared_ptr<Impl> impl);
