@@ -1,11 +1,14 @@
 // The raw baseline: takes streams of bytes and answers each message with a prebuilt slice of half its
 // size, on one queue and one thread. What a scoring server could be at best on this gRPC.
 //
-// Prints `listening <address>` once bound, as softlossd does, and runs until it is killed.
+// byte_server [CERTIFICATE KEY]: PEM files; without them, plaintext. Prints `listening <address>` once
+// bound, as softlossd does, and runs until it is killed.
 
 #include <malloc.h>
 
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -97,14 +100,19 @@ class Call {
   Tag accepted_{this}, read_{this}, written_{this};
 };
 
-int Serve() {
+std::string Contents(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+int Serve(const std::shared_ptr<grpc::ServerCredentials>& credentials) {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 
   grpc::AsyncGenericService service;
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort("127.0.0.1:0", credentials, &port);
   builder.RegisterAsyncGenericService(&service);
   const std::unique_ptr<grpc::ServerCompletionQueue> queue = builder.AddCompletionQueue();
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
@@ -123,4 +131,9 @@ int Serve() {
 }  // namespace
 }  // namespace softloss
 
-int main() { return softloss::Serve(); }
+int main(int argc, char** argv) {
+  if (argc != 3) return softloss::Serve(grpc::InsecureServerCredentials());
+  grpc::SslServerCredentialsOptions options;
+  options.pem_key_cert_pairs.push_back({softloss::Contents(argv[2]), softloss::Contents(argv[1])});
+  return softloss::Serve(grpc::SslServerCredentials(options));
+}

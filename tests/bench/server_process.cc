@@ -9,6 +9,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
+#include <fstream>
 #include <string_view>
 
 namespace softloss {
@@ -22,7 +24,7 @@ ServerProcess::ServerProcess(const std::vector<std::string>& command) {
   if (pipe2(ends, O_CLOEXEC) != 0) std::abort();
   pid_ = fork();
   if (pid_ == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     dup2(ends[1], STDOUT_FILENO);
     execv(arguments[0], arguments.data());
     std::perror(arguments[0]);
@@ -48,9 +50,28 @@ ServerProcess::ServerProcess(const std::vector<std::string>& command) {
 }
 
 ServerProcess::~ServerProcess() {
-  kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
+  // Asked first, so that it ends what it has started itself.
+  kill(pid_, SIGTERM);
+  constexpr int kTries = 100;
+  int tries = 0;
+  while (waitpid(pid_, nullptr, WNOHANG) == 0) {
+    if (tries++ == kTries) kill(pid_, SIGKILL);
+    usleep(100'000);
+  }
   close(output_);
+}
+
+double ServerProcess::CpuSeconds() const {
+  clockid_t clock;
+  timespec used{};
+  if (clock_getcpuclockid(pid_, &clock) != 0 || clock_gettime(clock, &used) != 0) std::abort();
+  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
+}
+
+double ServerProcess::ResidentBytes() const {
+  double total_pages = 0, resident_pages = 0;
+  std::ifstream("/proc/" + std::to_string(pid_) + "/statm") >> total_pages >> resident_pages;
+  return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
 std::string SiblingProgram(const std::string& name) {

@@ -19,6 +19,11 @@ class ServerProcess {
 
   const std::string& address() const { return address_; }
 
+  // Of all its threads so far, from the operating system's accounting.
+  double CpuSeconds() const;
+  // Its resident memory at present.
+  double ResidentBytes() const;
+
  private:
   pid_t pid_ = -1;
   int output_ = -1;  // kept open, so that the child can go on printing
