@@ -87,7 +87,7 @@ void MeasureOverload(BenchReport* report) {
   double most_resident = 0;
   const auto goodput = [&](const load::LoadOptions& options) {
     const load::LoadResult result =
-        OrDie(load::RunLoad(client, kChannels, items, {1.0}, options, 0, [&](double, std::int64_t) {
+        OrDie(load::RunLoad(client, items, {1.0}, options, 0, [&](double, std::int64_t) {
           most_resident = std::max(most_resident, server.ResidentBytes());
           return true;
         }));
