@@ -47,16 +47,14 @@ absl::Status ReceivedBytes::Take(grpc::ByteBuffer* buffer) {
   return absl::OkStatus();
 }
 
-void KeepSlices(absl::Span<const grpc::Slice> slices, Fragments fragments,
-                absl::InlinedVector<grpc::Slice, 2>* kept) {
-  auto slice = slices.begin();
+void ReceivedBytes::KeepSlices(Fragments message, absl::InlinedVector<grpc::Slice, 2>* kept) {
   bool last_kept = false;
-  for (const Fragment& f : fragments) {
-    while (!Contains(*slice, f.data)) {
-      ++slice;
+  for (const Fragment& f : message) {
+    while (!Contains(slices[reached_], f.data)) {
+      ++reached_;
       last_kept = false;
     }
-    if (!last_kept) kept->push_back(*slice);
+    if (!last_kept) kept->push_back(slices[reached_]);
     last_kept = true;
   }
 }

@@ -22,6 +22,12 @@ struct ReceivedBytes {
 
   // Takes over `buffer`. INTERNAL if gRPC cannot hand it out.
   absl::Status Take(grpc::ByteBuffer* buffer);
+
+  // Appends the slices that `message` lies in. Messages are asked for in order.
+  void KeepSlices(Fragments message, absl::InlinedVector<grpc::Slice, 2>* kept);
+
+ private:
+  std::size_t reached_ = 0;  // the slice in which the last message ended
 };
 
 // A message with the slices, of those received, that it lies in.
@@ -31,19 +37,14 @@ struct Received {
   std::int64_t bytes = 0;
   wire::Parsed<Message> parsed;
 
-  // Parses `fragments`, which point into `from`, in order. INVALID_ARGUMENT if they are no such
-  // message.
-  absl::Status Parse(const ReceivedBytes& from, Fragments fragments);
+  // Parses `fragments` of `from`. INVALID_ARGUMENT if they are no such message.
+  absl::Status Parse(ReceivedBytes* from, Fragments fragments);
 };
 
-// Those of `slices` that `fragments` point into; both in order.
-void KeepSlices(absl::Span<const grpc::Slice> slices, Fragments fragments,
-                absl::InlinedVector<grpc::Slice, 2>* kept);
-
 template <typename Message>
-absl::Status Received<Message>::Parse(const ReceivedBytes& from, Fragments fragments) {
+absl::Status Received<Message>::Parse(ReceivedBytes* from, Fragments fragments) {
   bytes = static_cast<std::int64_t>(TotalSize(fragments));
-  KeepSlices(from.slices, fragments, &slices);
+  from->KeepSlices(fragments, &slices);
   return wire::Parse(fragments, &parsed);
 }
 

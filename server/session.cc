@@ -28,7 +28,7 @@ void Session::Hello(std::vector<Reply>* outbox, const std::string& shared_memory
   hello.set_numerics_id(context_->backend->numerics_id());
   hello.set_server_version(context_->version);
   hello.set_shared_memory_socket(shared_memory_socket);
-  hello.set_batches(true);
+  hello.set_max_batch_messages(kMaxBatchMessages);
   outbox->push_back(EncodeControlReply(response));
 }
 

@@ -16,6 +16,9 @@
 
 namespace softloss {
 
+// More in one batch end the stream: they would keep its thread from other streams for long.
+inline constexpr int kMaxBatchMessages = 4096;
+
 class Session {
  public:
   // `sink` is given to every task; weak, because the stream owns the session.

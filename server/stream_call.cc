@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/dispatcher.h"
 #include "server/metrics.h"
 
@@ -69,8 +70,8 @@ void StreamCall::OnRead(bool ok) {
     reading_ = false;
     if (closing_.has_value()) return;
     if (status.ok()) {
-      status = batch ? TakeBatch(received, &tasks, &outbox)
-                     : TakeMessage(received, received.fragments, &tasks, &outbox);
+      status = batch ? TakeBatch(&received, &tasks, &outbox)
+                     : TakeMessage(&received, received.fragments, &tasks, &outbox);
     }
     if (!status.ok()) Close(status);
     if (batch) ++corked_;
@@ -84,16 +85,21 @@ void StreamCall::OnRead(bool ok) {
   }
 }
 
-absl::Status StreamCall::TakeBatch(const ReceivedBytes& received, Tasks* tasks,
+absl::Status StreamCall::TakeBatch(ReceivedBytes* received, Tasks* tasks,
                                    std::vector<Reply>* outbox) {
   batches_ = true;
-  return wire::ForEachInBatch(received.fragments, [&](const wire::FragmentVector& message) {
+  int messages = 0;
+  return wire::ForEachInBatch(received->fragments, [&](const wire::FragmentVector& message) {
+    if (++messages > kMaxBatchMessages) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("batch: must have at most ", kMaxBatchMessages, " messages"));
+    }
     return TakeMessage(received, message, tasks, outbox);
   });
 }
 
-absl::Status StreamCall::TakeMessage(const ReceivedBytes& received, Fragments fragments,
-                                     Tasks* tasks, std::vector<Reply>* outbox) {
+absl::Status StreamCall::TakeMessage(ReceivedBytes* received, Fragments fragments, Tasks* tasks,
+                                     std::vector<Reply>* outbox) {
   const TimePoint start = env_->context->clock->Now();
   auto message = std::make_shared<Received<v1::StreamRequest>>();
   if (absl::Status s = message->Parse(received, fragments); !s.ok()) return s;

@@ -43,9 +43,9 @@ class StreamCall final : public ScoredSink,
 
   // Takes in the message, or the messages of the batch; their tasks are appended. With mutex_ held,
   // as for all below.
-  absl::Status TakeMessage(const ReceivedBytes& received, Fragments message, Tasks* tasks,
+  absl::Status TakeMessage(ReceivedBytes* received, Fragments message, Tasks* tasks,
                            std::vector<Reply>* outbox);
-  absl::Status TakeBatch(const ReceivedBytes& received, Tasks* tasks, std::vector<Reply>* outbox);
+  absl::Status TakeBatch(ReceivedBytes* received, Tasks* tasks, std::vector<Reply>* outbox);
   // Sends what is in `outbox`, reads on if the session allows, and finishes when all is done.
   void Advance(std::vector<Reply>* outbox);
   void Write();

@@ -43,7 +43,7 @@ void UnaryCall::OnAccepted(bool ok) {
   env_->context->metrics->MessageReceived(RpcMethod::kScore);
   env_->context->metrics->ReceivedBytes(bytes.bytes);
   auto received = std::make_shared<Received<v1::ScoreRequest>>();
-  if (parsed.ok()) parsed = received->Parse(bytes, bytes.fragments);
+  if (parsed.ok()) parsed = received->Parse(&bytes, bytes.fragments);
   if (!parsed.ok()) {
     env_->context->metrics->InvalidInput(InvalidReason::kFraming);
     Fail(parsed);

@@ -318,6 +318,7 @@ absl::Status Lane::OnMessage(Fragments bytes) {
   if (reply.message.has_hello()) {
     hello_ = reply.message.hello();
     greeted_ = true;
+    outgoing_.set_most_messages(hello_->max_batch_messages());
     credit_bytes_ = hello_->credit_bytes();
     credit_items_ = hello_->credit_items();
     share_->Greeted(hello_->shared_memory_socket());
@@ -410,7 +411,7 @@ void Lane::Deliver(const std::shared_ptr<Pending>& p) {
 
 void Lane::Pump() {
   if (stream_ == nullptr || !hello_ || !broken_.ok() || !stream_->idle()) return;
-  while (outgoing_.empty() || (hello_->batches() && outgoing_.Fits(1))) {
+  while (outgoing_.Fits(1)) {
     if (!cancels_.empty()) {
       SendCancel();
     } else if (next_of_ == nullptr) {
@@ -423,7 +424,7 @@ void Lane::Pump() {
   }
   if (outgoing_.empty()) return;
   // The first write is a batch, even of one message: it tells the server to answer with batches.
-  const bool batch = outgoing_.messages() > 1 || (hello_->batches() && !batching_);
+  const bool batch = outgoing_.messages() > 1 || (hello_->max_batch_messages() > 0 && !batching_);
   batching_ |= batch;
   stream_->Write(outgoing_.Take(batch));
 }

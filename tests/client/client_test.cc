@@ -241,7 +241,7 @@ TEST_F(ClientTest, AnswersEveryThreadOnce) {
 TEST_F(ClientTest, SmallRequestsThatWaitGoTogether) {
   constexpr int kRequests = 20;
   FakeLimits limits;
-  limits.batches = true;
+  limits.max_batch_messages = 100;
   StartServer(limits);
   Connect();
   std::vector<ScoreCase> cases;
@@ -260,7 +260,7 @@ TEST_F(ClientTest, SmallRequestsThatWaitGoTogether) {
 
 TEST_F(ClientTest, BatchesKeepToTheirSizeAndToCredit) {
   FakeLimits limits;
-  limits.batches = true;
+  limits.max_batch_messages = 100;
   limits.credit_items = 5;
   StartServer(limits);
   Connect();

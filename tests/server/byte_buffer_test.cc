@@ -61,7 +61,7 @@ TEST(ByteBufferTest, AMessageOfABatchKeepsItsOwnSlicesAndNoOthers) {
       const absl::Status walked =
           wire::ForEachInBatch(received.fragments, [&](const wire::FragmentVector& message) {
             kept.push_back(std::make_shared<Received<v1::StreamRequest>>());
-            return kept.back()->Parse(received, message);
+            return kept.back()->Parse(&received, message);
           });
       ASSERT_TRUE(walked.ok()) << walked;
     }

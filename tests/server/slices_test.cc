@@ -139,7 +139,7 @@ class SlicesTest : public SessionTest, public ::testing::WithParamInterface<CutC
       absl::Status status = received.Take(&bytes);
       const auto hand = [&](const wire::FragmentVector& fragments) {
         auto message = std::make_shared<Received<v1::StreamRequest>>();
-        if (absl::Status s = message->Parse(received, fragments); !s.ok()) return s;
+        if (absl::Status s = message->Parse(&received, fragments); !s.ok()) return s;
         canonical_ &= message->parsed.canonical;
         return Hand(message->parsed, message->bytes, message);
       };

@@ -60,7 +60,7 @@ TEST_F(StreamBatchesTest, GivesWhatItsMessagesGiveAlone) {
   v1::Hello hello;
   auto alone = Open(&alone_context, &hello);
   auto together = Open(&context);
-  EXPECT_TRUE(hello.batches());
+  EXPECT_GE(hello.max_batch_messages(), kItems + 2);
   alone->Write(Define(1, v1::SIGMOID_CROSS_ENTROPY));
   v1::StreamRequest batch;
   Append(Define(1, v1::SIGMOID_CROSS_ENTROPY), &batch);
@@ -152,6 +152,28 @@ TEST_F(StreamBatchesTest, ABatchInABatchOrBesideAnythingEndsTheStream) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
     EXPECT_THAT(status.error_message(), HasSubstr("batch must be"));
   }
+}
+
+TEST_F(StreamBatchesTest, MoreMessagesThanAreAllowedEndTheStream) {
+  grpc::ClientContext context;
+  v1::Hello hello;
+  auto stream = Open(&context, &hello);
+  v1::StreamRequest cancel, batch;
+  cancel.mutable_cancel()->set_id(1);
+  for (std::uint32_t i = 0; i < hello.max_batch_messages(); ++i) Append(cancel, &batch);
+  stream->Write(batch);
+  v1::StreamRequest one;
+  Append(Define(1, v1::SIGMOID_CROSS_ENTROPY), &one);
+  stream->Write(one);
+  stream->Write(SigmoidChunk(1, {0}, {0.5f}));
+  EXPECT_TRUE(NextOf(stream.get()).chunk().has_result());
+  Append(cancel, &batch);
+  stream->Write(batch);
+  v1::StreamResponse response;
+  EXPECT_FALSE(stream->Read(&response));
+  const grpc::Status status = stream->Finish();
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("batch: must have at most 4096"));
 }
 
 }  // namespace

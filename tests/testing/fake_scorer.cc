@@ -86,7 +86,7 @@ void FakeStream::Hello() {
   hello->set_max_chunk_bytes(limits_.max_chunk_bytes);
   hello->set_numerics_id(limits_.numerics_id);
   hello->set_server_version("fake");
-  hello->set_batches(limits_.batches);
+  hello->set_max_batch_messages(limits_.max_batch_messages);
   wire_->Write(message);
 }
 
@@ -94,7 +94,9 @@ bool FakeStream::Next(v1::StreamRequest* message) {
   if (unread_.empty()) {
     if (!wire_->Read(message)) return false;
     if (message->batch_size() == 0) return true;
-    if (!limits_.batches) record_->Problem("a batch, which was not offered");
+    if (message->batch_size() > static_cast<int>(limits_.max_batch_messages)) {
+      record_->Problem(absl::StrCat("a batch of ", message->batch_size()));
+    }
     record_->Batch(message->batch_size());
     batching_ = true;
     unread_.assign(message->batch().begin(), message->batch().end());

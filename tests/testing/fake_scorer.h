@@ -23,7 +23,7 @@ struct FakeLimits {
   std::uint64_t credit_items = 64;
   std::uint64_t max_chunk_bytes = 1 << 20;
   std::string numerics_id = "fake/1";
-  bool batches = false;
+  std::uint32_t max_batch_messages = 0;
 };
 
 // What came in, over all streams. Thread-safe.
