@@ -44,8 +44,10 @@ struct Segment {
   // client shares its memory they may change at any time, and so may the gradient: then the item's
   // results mean nothing, but whatever becomes an index must be read once, before it is checked.
   Fragments prediction;
-  // Dense: as prediction. Class ids: [rows].
+  // Dense: as prediction. Class ids: [rows]. Sparse: the values [rows, k], whose classes are label_ids
+  // [rows, k], wherever the class axis is.
   Fragments label;
+  Fragments label_ids;
   Fragments mask;        // u8 [rows], or empty = all count
   Fragments row_weight;  // f32 [rows], or empty = all 1
 
@@ -58,8 +60,8 @@ struct Segment {
   // Results. `leaves` has CeilDiv(rows, LeafRows(classes)) entries.
   absl::Span<LeafSum> leaves;
   Tally tally;
-  // INVALID_ARGUMENT when a class id or row weight is out of range, naming the item's row and the
-  // value; the other outputs are then meaningless.
+  // INVALID_ARGUMENT when a class id or row weight is out of range, or a class twice in a sparse label,
+  // naming the item's row and the value; the other outputs are then meaningless.
   absl::Status status;
 };
 

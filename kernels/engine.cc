@@ -32,6 +32,7 @@ absl::Status CheckPointer(const char* field, bool wanted, const void* pointer) {
 absl::Status CheckPointers(const ItemPlan& plan, const EngineInputs& in, const EngineOutputs& out) {
   for (const absl::Status& status :
        {CheckPointer("prediction", true, in.prediction), CheckPointer("label", true, in.label),
+        CheckPointer("label_ids", plan.label_ids_row_bytes > 0, in.label_ids),
         CheckPointer("mask", plan.has_mask, in.mask),
         CheckPointer("row_weight", plan.has_row_weight, in.row_weight),
         CheckPointer("gradient", plan.key.gradient.has_value(), out.gradient),
@@ -43,7 +44,7 @@ absl::Status CheckPointers(const ItemPlan& plan, const EngineInputs& in, const E
 
 // Where the pieces of a chunk lie in whole tensors. Owns what a Segment only points to.
 struct Chunk {
-  std::vector<Fragment> prediction, label, mask, row_weight;
+  std::vector<Fragment> prediction, label, label_ids, mask, row_weight;
   std::vector<MutableFragment> gradient, row_loss;
 };
 
@@ -61,6 +62,7 @@ class ChunkBuilder {
     } else {
       AddRows(in_.label, plan_.label_row_bytes, row_begin, rows, &chunk.label);
     }
+    AddRows(in_.label_ids, plan_.label_ids_row_bytes, row_begin, rows, &chunk.label_ids);
     AddRows(in_.mask, plan_.mask_row_bytes, row_begin, rows, &chunk.mask);
     AddRows(in_.row_weight, plan_.weight_row_bytes, row_begin, rows, &chunk.row_weight);
     if (key.gradient.has_value()) {
@@ -148,6 +150,7 @@ absl::StatusOr<ItemTotals> ScoreItem(Backend& backend, Executor& executor, const
     segment.first_row = begin;
     segment.prediction = chunks[i].prediction;
     segment.label = chunks[i].label;
+    segment.label_ids = chunks[i].label_ids;
     segment.mask = chunks[i].mask;
     segment.row_weight = chunks[i].row_weight;
     segment.gradient = chunks[i].gradient;

@@ -18,6 +18,7 @@ struct EngineInputs {
   const void* label = nullptr;
   const void* mask = nullptr;        // u8 [rows]
   const void* row_weight = nullptr;  // f32 [rows]
+  const void* label_ids = nullptr;   // of sparse labels: [rows, k]
 };
 
 struct EngineOutputs {

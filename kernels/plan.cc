@@ -21,6 +21,54 @@ absl::Status CheckFloat(const char* field, DType dtype) {
                               Str(Name(dtype))));
 }
 
+// All but k, which depends on the number of classes.
+absl::Status CheckSparse(const ItemShape& item, const LossSpec& spec) {
+  const LabelFormat& label = item.label;
+  if (!IsFloat(label.dtype) && label.dtype != DType::kU8) {
+    return Invalid(
+        absl::StrCat("label.dtype: values of sparse labels must be float32, float16, bfloat16, "
+                     "float64 or uint8; "
+                     "was ",
+                     Str(Name(label.dtype))));
+  }
+  if (!IsInteger(label.id_dtype)) {
+    return Invalid(
+        absl::StrCat("label.id_dtype: must be int32 or int64; was ", Str(Name(label.id_dtype))));
+  }
+  if (label.scale != LabelScale::kDivideBy255) {
+    return Invalid("label.scale: ROW_SUM applies to dense labels only; was set on sparse labels");
+  }
+  if (label.tail == TailRule::kNone || label.tail > TailRule::kZero) {
+    return Invalid(absl::StrCat("label.tail: must be RENORMALIZE, UNIFORM, BUCKET or ZERO; was ",
+                                static_cast<int>(label.tail)));
+  }
+  if (!item.class_axis.has_value()) {
+    return Invalid("prediction.class_axis: sparse labels need one; was absent");
+  }
+  if (IsElementwise(spec.loss) && label.tail != TailRule::kZero) {
+    return Invalid(absl::StrCat("label.tail: must be ZERO for ", Str(Name(spec.loss)),
+                                ", which knows no distribution over classes; was ",
+                                static_cast<int>(label.tail)));
+  }
+  if (spec.ignore_index.has_value()) {
+    return Invalid(absl::StrCat("ignore_index: applies to class-id labels only; was ",
+                                *spec.ignore_index, " with sparse labels"));
+  }
+  if (spec.ignore_value.has_value()) {
+    return Invalid(absl::StrCat("ignore_value: applies to dense labels only; was ",
+                                *spec.ignore_value, " with sparse labels"));
+  }
+  if (label.tail != TailRule::kBucket) return absl::OkStatus();
+  // What these would do to a class that stands for many is anybody's guess.
+  const char* const field = !spec.class_weight.empty()  ? "class_weight"
+                            : !spec.class_mask.empty()  ? "class_mask"
+                            : spec.label_smoothing != 0 ? "label_smoothing"
+                                                        : nullptr;
+  if (field == nullptr) return absl::OkStatus();
+  return Invalid(
+      absl::StrCat(field, ": does not apply to sparse labels with the tail BUCKET; was set"));
+}
+
 absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
   const LabelFormat& label = item.label;
   const bool row_sum = label.scale == LabelScale::kRowSum;
@@ -65,9 +113,10 @@ absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
                                     *spec.ignore_value, " with class ids"));
       }
       return absl::OkStatus();
+    case LabelKind::kSparse: return CheckSparse(item, spec);
   }
-  return Invalid(
-      absl::StrCat("label.kind: must be dense or class ids; was ", static_cast<int>(label.kind)));
+  return Invalid(absl::StrCat("label.kind: must be dense, class ids or sparse; was ",
+                              static_cast<int>(label.kind)));
 }
 
 absl::Status CheckSize(const char* field, const char* tensor, std::int64_t rows,
@@ -104,6 +153,14 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   if (!geometry.ok()) return geometry.status();
 
   const std::int64_t classes = geometry->classes;
+  const bool sparse = item.label.kind == LabelKind::kSparse;
+  if (sparse) {
+    const std::int64_t most = std::min<std::int64_t>(classes, kMaxSparseClasses);
+    if (item.label.k < 1 || item.label.k > most) {
+      return Invalid(absl::StrCat("label.k: must be in [1, ", most, "] for ", classes,
+                                  " classes; was ", item.label.k));
+    }
+  }
   if (!spec.class_weight.empty() &&
       static_cast<std::int64_t>(spec.class_weight.size()) != classes) {
     return Invalid(absl::StrCat("class_weight: must have one value a class, ", classes, "; had ",
@@ -124,6 +181,11 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   plan.key.loss = spec.loss;
   plan.key.prediction = item.prediction;
   plan.key.label = item.label;
+  if (!sparse) {  // what does not count must not tell keys apart
+    plan.key.label.k = 0;
+    plan.key.label.id_dtype = DType::kI64;
+    plan.key.label.tail = TailRule::kNone;
+  }
   plan.key.gradient = item.gradient;
   plan.key.classes = classes;
   plan.key.class_last = geometry->class_last();
@@ -137,16 +199,19 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   plan.leaf_rows = LeafRows(classes);
 
   // MakeGeometry caps elements, not classes: an axis of a tensor without rows may be of any length.
-  // A row of all tensors takes less than 40 bytes a class.
+  // A row of all tensors takes less than 48 bytes a class: prediction, label values and ids, gradient,
+  // row losses.
   constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
-  if (classes > kMax / 40 / std::max<std::int64_t>(1, geometry->rows())) {
+  if (classes > kMax / 48 / std::max<std::int64_t>(1, geometry->rows())) {
     return Invalid(absl::StrCat("prediction.shape: the item must take less than 2^63 bytes; was ",
                                 geometry->rows(), " rows of ", classes, " classes"));
   }
   const auto bytes = [](DType dtype) { return static_cast<std::int64_t>(SizeOf(dtype)); };
   plan.prediction_row_bytes = classes * bytes(item.prediction);
-  plan.label_row_bytes =
-      bytes(item.label.dtype) * (item.label.kind == LabelKind::kDense ? classes : 1);
+  plan.label_row_bytes = bytes(item.label.dtype) * (sparse ? item.label.k
+                                                    : item.label.kind == LabelKind::kDense ? classes
+                                                                                           : 1);
+  plan.label_ids_row_bytes = sparse ? bytes(item.label.id_dtype) * item.label.k : 0;
   plan.mask_row_bytes = item.has_mask ? 1 : 0;
   plan.weight_row_bytes = item.has_row_weight ? 4 : 0;
   plan.gradient_row_bytes = item.gradient.has_value() ? classes * bytes(*item.gradient) : 0;
@@ -178,6 +243,7 @@ absl::Status CheckChunk(const ItemPlan& plan, std::int64_t row_begin, std::int64
   for (const absl::Status& status :
        {CheckSize("prediction", "prediction", rows, plan.prediction_row_bytes, sizes.prediction),
         CheckSize("label", "label", rows, plan.label_row_bytes, sizes.label),
+        CheckSize("label_ids", "label ids", rows, plan.label_ids_row_bytes, sizes.label_ids),
         CheckSize("mask", "mask", rows, plan.mask_row_bytes, sizes.mask),
         CheckSize("row_weight", "row weight", rows, plan.weight_row_bytes, sizes.row_weight)}) {
     if (!status.ok()) return status;

@@ -14,15 +14,32 @@
 
 namespace softloss {
 
-enum class LabelKind : std::uint8_t { kDense = 1, kClassId = 2 };
+enum class LabelKind : std::uint8_t { kDense = 1, kClassId = 2, kSparse = 3 };
 
 // How u8 labels become probabilities; values equal softloss.v1.LabelScale.
 enum class LabelScale : std::uint8_t { kDivideBy255 = 1, kRowSum = 2 };
 
+// What the classes outside a sparse label's k hold; values equal softloss.v1.TailRule. With a sum Σ of
+// the k values, the rest of the mass is max(0, 1 - Σ).
+enum class TailRule : std::uint8_t {
+  kNone = 0,         // for labels that are not sparse
+  kRenormalize = 1,  // nothing; the k values are divided by Σ, unless that is 0
+  kUniform = 2,      // the rest of the mass in equal parts
+  kBucket = 3,       // the rest of the mass, as one class whose probability is the sum of theirs
+  kZero = 4,         // nothing; the k values are as written
+};
+
+// Of a sparse label; more is not sparse.
+inline constexpr std::int32_t kMaxSparseClasses = 1024;
+
 struct LabelFormat {
   LabelKind kind = LabelKind::kDense;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;                    // sparse: of the values
   LabelScale scale = LabelScale::kDivideBy255;  // u8 only
+  // Sparse only: classes a row, the dtype of their ids, and the tail.
+  std::int32_t k = 0;
+  DType id_dtype = DType::kI64;
+  TailRule tail = TailRule::kNone;
   friend bool operator==(const LabelFormat&, const LabelFormat&) = default;
 };
 
@@ -44,7 +61,8 @@ struct ScoreKey {
   template <typename H>
   friend H AbslHashValue(H h, const ScoreKey& k) {
     return H::combine(std::move(h), k.loss, k.prediction, k.label.kind, k.label.dtype,
-                      k.label.scale, k.gradient, k.classes, k.class_last, k.general);
+                      k.label.scale, k.label.k, k.label.id_dtype, k.label.tail, k.gradient,
+                      k.classes, k.class_last, k.general);
   }
 };
 
@@ -72,6 +90,7 @@ struct ItemPlan {
   // Bytes a row: 0 where the tensor is absent.
   std::int64_t prediction_row_bytes = 0;
   std::int64_t label_row_bytes = 0;
+  std::int64_t label_ids_row_bytes = 0;
   std::int64_t mask_row_bytes = 0;    // u8
   std::int64_t weight_row_bytes = 0;  // f32
   std::int64_t gradient_row_bytes = 0;
@@ -79,7 +98,8 @@ struct ItemPlan {
 
   DType row_loss_dtype() const { return key.prediction == DType::kF64 ? DType::kF64 : DType::kF32; }
   std::int64_t request_row_bytes() const {
-    return prediction_row_bytes + label_row_bytes + mask_row_bytes + weight_row_bytes;
+    return prediction_row_bytes + label_row_bytes + label_ids_row_bytes + mask_row_bytes +
+           weight_row_bytes;
   }
   std::int64_t reply_row_bytes() const { return gradient_row_bytes + row_loss_row_bytes; }
 };
@@ -95,6 +115,7 @@ struct ChunkSizes {
   std::size_t label = 0;
   std::size_t mask = 0;
   std::size_t row_weight = 0;
+  std::size_t label_ids = 0;
 };
 
 // Checks that rows [row_begin, row_begin + rows) are within the item, whole leaves unless the range

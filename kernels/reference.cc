@@ -233,7 +233,7 @@ Row ScoreOverClasses(const ScoreKey& key, const LossSpec& spec, absl::Span<const
   if (row_weight == 0) return row;
 
   // A class id of a class that does not exist leaves a row without a label.
-  if (key.label.kind == LabelKind::kDense || sum == 0) {
+  if (key.label.kind != LabelKind::kClassId || sum == 0) {
     row.tally.unnormalized_labels =
         std::fabs(sum - 1) > NormalizationTolerance(key.label, key.classes);
   }

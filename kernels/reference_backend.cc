@@ -7,6 +7,7 @@
 #include "kernels/backends.h"
 #include "kernels/fragment_cursor.h"
 #include "kernels/reference.h"
+#include "kernels/reference_sparse.h"
 #include "kernels/row_semantics.h"
 
 namespace softloss {
@@ -39,6 +40,7 @@ class SegmentScorer {
         row_loss_dtype_(key.prediction == DType::kF64 ? DType::kF64 : DType::kF32),
         prediction_(Gather(segment.prediction)),
         label_(Gather(segment.label)),
+        label_ids_(Gather(segment.label_ids)),
         mask_(Gather(segment.mask)),
         row_weight_(Gather(segment.row_weight)),
         gradient_(TotalSize(segment.gradient)),
@@ -101,6 +103,10 @@ class SegmentScorer {
       }
       std::fill(t_.begin(), t_.end(), 0);
       t_[static_cast<std::size_t>(id)] = 1;
+    } else if (key_.label.kind == LabelKind::kSparse) {
+      const reference::SparseLabel label = ReadSparse(r);
+      if (!segment_.status.ok()) return {};
+      return reference::ScoreSparse(key_, *segment_.spec, x_, label, row_weight);
     } else {
       for (std::int64_t c = 0; c < key_.classes; ++c) {
         t_[static_cast<std::size_t>(c)] =
@@ -109,6 +115,23 @@ class SegmentScorer {
       t_ = reference::DecodeLabels(key_, t_, segment_.spec->class_mask);
     }
     return reference::ScoreRow(key_, *segment_.spec, x_, t_, row_weight);
+  }
+
+  reference::SparseLabel ReadSparse(std::int64_t r) {
+    reference::SparseLabel label;
+    std::vector<Real> stored;
+    for (std::int64_t i = r * key_.label.k; i < (r + 1) * key_.label.k; ++i) {
+      const std::int64_t id = reference::LoadInteger(key_.label.id_dtype, label_ids_.data(), i);
+      if (id < 0 || id >= key_.classes ||
+          std::find(label.ids.begin(), label.ids.end(), id) != label.ids.end()) {
+        segment_.status = BadSparseId(segment_, r, id, key_.classes);
+        return {};
+      }
+      label.ids.push_back(id);
+      stored.push_back(reference::LoadFloat(key_.label.dtype, label_.data(), i));
+    }
+    label.values = reference::DecodeLabels(key_, stored);
+    return label;
   }
 
   void StoreRow(std::int64_t r, const Row& row) {
@@ -132,7 +155,7 @@ class SegmentScorer {
   const ScoreKey& key_;
   Segment& segment_;
   const DType row_loss_dtype_;
-  const std::vector<std::byte> prediction_, label_, mask_, row_weight_;
+  const std::vector<std::byte> prediction_, label_, label_ids_, mask_, row_weight_;
   std::vector<std::byte> gradient_, row_loss_;
   std::vector<Real> x_, t_;
 };

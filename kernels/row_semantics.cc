@@ -22,15 +22,21 @@ std::string NumericsId(std::string_view backend, std::string_view target) {
 }
 
 double NormalizationTolerance(const LabelFormat& label, std::int64_t classes) {
-  return 1e-4 + static_cast<double>(classes) * 0.5 * LabelStep(label);
+  const std::int64_t values = label.kind == LabelKind::kSparse ? label.k : classes;
+  return 1e-4 + static_cast<double>(values) * 0.5 * LabelStep(label);
 }
 
 absl::Status CheckServed(std::string_view backend, const ScoreKey& key, bool serves_loss,
-                         bool serves_general) {
+                         bool serves_general, bool serves_sparse) {
   if (!serves_loss) {
     return absl::UnimplementedError(absl::StrCat("loss: ", std::string(Name(key.loss)),
                                                  " is not implemented by the ",
                                                  std::string(backend), " backend"));
+  }
+  if (!serves_sparse && key.label.kind == LabelKind::kSparse) {
+    return absl::UnimplementedError(
+        absl::StrCat("label.sparse: sparse labels are not implemented by the ",
+                     std::string(backend), " backend"));
   }
   if (serves_general || !key.general) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrCat(
@@ -47,6 +53,17 @@ absl::Status BadRowWeight(const Segment& segment, std::int64_t row, float weight
 absl::Status BadClassId(const Segment& segment, std::int64_t row, std::int64_t id,
                         std::int64_t classes) {
   return absl::InvalidArgumentError(absl::StrCat("label: class ids must be in [0, ", classes,
+                                                 "); row ", segment.first_row + row, " was ", id));
+}
+
+absl::Status BadSparseId(const Segment& segment, std::int64_t row, std::int64_t id,
+                         std::int64_t classes) {
+  if (id >= 0 && id < classes) {
+    return absl::InvalidArgumentError(absl::StrCat("label_ids: a row's classes must differ; row ",
+                                                   segment.first_row + row, " has class ", id,
+                                                   " twice"));
+  }
+  return absl::InvalidArgumentError(absl::StrCat("label_ids: class ids must be in [0, ", classes,
                                                  "); row ", segment.first_row + row, " was ", id));
 }
 

@@ -93,6 +93,12 @@ v1::GetCapabilitiesResponse Capabilities(const ServingContext& context,
       r.add_label_dtypes(ToProto(dtype));
     }
   }
+  for (TailRule tail :
+       {TailRule::kRenormalize, TailRule::kUniform, TailRule::kBucket, TailRule::kZero}) {
+    ScoreKey key = BaseKey();
+    key.label = {.kind = LabelKind::kSparse, .k = 1, .tail = tail};
+    if (supports(key)) r.add_tail_rules(static_cast<v1::TailRule>(tail));
+  }
   for (v1::LabelCheck check : {v1::REPORT, v1::STRICT, v1::RENORMALIZE}) r.add_label_checks(check);
   r.add_prediction_kinds(v1::LOGITS);
   ScoreKey general = BaseKey();

@@ -137,11 +137,8 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
   if (absl::Status s = CheckPlaces(*item, bulk, rows); !s.ok()) return s;
   const ChunkSizes sizes{memory.prediction ? memory.prediction.size : Size(bulk[wire::kPrediction]),
                          memory.label ? memory.label.size : Size(bulk[wire::kLabel]),
-                         Size(bulk[wire::kMask]), Size(bulk[wire::kRowWeight])};
-  if (std::size_t ids = Size(bulk[wire::kLabelIds]); ids > 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("label_ids: only sparse labels have ids; was ", ids, " bytes"));
-  }
+                         Size(bulk[wire::kMask]), Size(bulk[wire::kRowWeight]),
+                         Size(bulk[wire::kLabelIds])};
   if (absl::Status s = CheckChunk(plan, item->rows_received, rows, sizes); !s.ok()) return s;
 
   // The bytes are here, so rows × row bytes cannot overflow. These are the ones that travel.
@@ -195,6 +192,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     }
     segment.label = task->label_fragments;
   }
+  segment.label_ids = bulk[wire::kLabelIds];
   segment.mask = bulk[wire::kMask];
   segment.row_weight = bulk[wire::kRowWeight];
   segment.leaves = absl::MakeSpan(task->leaves);

@@ -121,6 +121,7 @@ class Client::Impl {
     c.prediction_dtypes = Known<DType>(m.prediction_dtypes(), kLastDType);
     c.label_dtypes = Known<DType>(m.label_dtypes(), kLastDType);
     c.class_id_dtypes = Known<DType>(m.class_id_dtypes(), kLastDType);
+    c.tail_rules = Known<TailRule>(m.tail_rules(), static_cast<int>(TailRule::kZero));
     c.gradient_dtypes = Known<DType>(m.gradient_dtypes(), kLastDType);
     c.max_message_bytes = m.max_message_bytes();
     c.max_chunk_bytes = m.max_chunk_bytes();

@@ -98,6 +98,7 @@ absl::Status Pending::CheckPointers() const {
   for (const absl::Status& s : {
            check("prediction", request_.prediction, true),
            check("label", request_.label, true),
+           check("label_ids", request_.label_ids, plan_.label_ids_row_bytes > 0),
            check("mask", request_.mask, plan_.has_mask),
            check("row_weight", request_.row_weight, plan_.has_row_weight),
        }) {
@@ -128,7 +129,8 @@ bool Pending::Share() {
   constexpr std::int64_t kShortestLine = 16;
   const Geometry& g = plan_.geometry;
   const std::int64_t sent_row_bytes =
-      std::max(plan_.mask_row_bytes + plan_.weight_row_bytes, plan_.row_loss_row_bytes);
+      std::max(plan_.label_ids_row_bytes + plan_.mask_row_bytes + plan_.weight_row_bytes,
+               plan_.row_loss_row_bytes);
   if (shareable_ && g.rows() * sent_row_bytes <= attempt_.max_chunk_bytes &&
       (g.class_last() || g.inner >= kShortestLine) &&
       share_->Describe(prediction_at_, label_at_, gradient_at_, &item_)) {
@@ -207,6 +209,7 @@ Message Pending::NextChunk() {
   } else {
     line(wire::kLabel, request_.label, plan_.label_row_bytes);
   }
+  line(wire::kLabelIds, request_.label_ids, plan_.label_ids_row_bytes);
   line(wire::kMask, request_.mask, plan_.mask_row_bytes);
   line(wire::kRowWeight, request_.row_weight, plan_.weight_row_bytes);
 

@@ -49,7 +49,7 @@ class ClassScorer {
         tally_(tally),
         selection_(spec_, static_cast<std::size_t>(key.classes)),
         classes_(selection_.count()),
-        dense_(key.label.kind == LabelKind::kDense),
+        dense_(key.label.kind != LabelKind::kClassId),
         columns_(UsesColumns(classes_, key.class_last)),
         tolerance_(NormalizationTolerance(key.label, key.classes)) {
     transform_.row_sum = key.label.dtype == DType::kU8 && key.label.scale == LabelScale::kRowSum;
@@ -132,12 +132,14 @@ class ClassScorer {
     block.parameters = &parameters_;
     block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
     ahead_.clear();
-    LoadColumns(row, block, block.x, [&](std::int64_t at, std::size_t m, T* to) {
-      LookAhead(io_.RawPredictions(at, m), m * SizeOf(io_.key().prediction));
-      return io_.Predictions(at, m, to);
-    });
+    LoadColumns(row, block, io_.key().class_last, block.x,
+                [&](std::int64_t at, std::size_t m, T* to) {
+                  LookAhead(io_.RawPredictions(at, m), m * SizeOf(io_.key().prediction));
+                  return io_.Predictions(at, m, to);
+                });
     if (dense_) {
-      LoadColumns(row, block, block.t, [&](std::int64_t at, std::size_t m, T* to) {
+      const bool by_rows = io_.key().class_last || io_.sparse();
+      LoadColumns(row, block, by_rows, block.t, [&](std::int64_t at, std::size_t m, T* to) {
         LookAhead(io_.RawLabels(at, m), m * SizeOf(io_.key().label.dtype));
         return io_.Labels(at, m, to);
       });
@@ -174,12 +176,13 @@ class ClassScorer {
     if (raw != nullptr) ahead_.push_back({raw + size, size});
   }
 
+  // `by_rows`: `read` reads [rows, classes], wherever the class axis is.
   template <class Read>
-  void LoadColumns(std::int64_t row, const Block& block, T* to, Read read) {
-    if (io_.key().class_last) {
+  void LoadColumns(std::int64_t row, const Block& block, bool by_rows, T* to, Read read) {
+    if (by_rows) {
       const std::size_t elements = block.rows * selection_.classes();
       T* const decoded = scratch_.decoded.template Get<T>(elements);
-      const T* from = read(Element(row, 0), elements, decoded);
+      const T* from = read(row * io_.key().classes, elements, decoded);
       if (!selection_.all()) {
         T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
         selection_.Squeeze(from, block.rows, squeezed);

@@ -22,6 +22,8 @@ absl::Status ScoreLeaves(const ScoreKey& key, const Segment& segment, std::int64
   const bool wide = key.prediction == DType::kF64;
   const auto score = IsElementwise(key.loss)
                          ? (wide ? ScoreSigmoidLeaves<double> : ScoreSigmoidLeaves<float>)
+                     : key.label.tail == TailRule::kBucket
+                         ? (wide ? ScoreBucketLeaves<double> : ScoreBucketLeaves<float>)
                          : (wide ? ScoreClassLeaves<double> : ScoreClassLeaves<float>);
   return score(key, segment, leaf_begin, leaf_end, scratch, tally);
 }
@@ -69,7 +71,8 @@ class CpuBackend final : public Backend {
     const LossSpec spec = {.loss = key.loss};
     const bool serves = IsElementwise(key.loss) ? cpu::ServesElements(spec)
                                                 : cpu::FindClassLoss<float>(spec) != nullptr;
-    return CheckServed(name(), key, serves, /*serves_general=*/true);
+    return CheckServed(name(), key, serves, /*serves_general=*/true,
+                       /*serves_sparse=*/true);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {

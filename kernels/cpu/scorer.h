@@ -37,6 +37,9 @@ template <typename T>
 absl::Status ScoreClassLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
                               std::int64_t leaf_end, Scratch& scratch, Tally& tally);
 template <typename T>
+absl::Status ScoreBucketLeaves(const ScoreKey& key, const Segment& segment, std::int64_t leaf_begin,
+                               std::int64_t leaf_end, Scratch& scratch, Tally& tally);
+template <typename T>
 absl::Status ScoreSigmoidLeaves(const ScoreKey& key, const Segment& segment,
                                 std::int64_t leaf_begin, std::int64_t leaf_end, Scratch& scratch,
                                 Tally& tally);

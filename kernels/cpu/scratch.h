@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "hwy/aligned_allocator.h"
 #include "kernels/cpu/operand.h"
@@ -29,7 +30,7 @@ class Buffer {
 
 struct Scratch {
   // Operands of the segment that the thread works on.
-  Source prediction, label, mask, row_weight;
+  Source prediction, label, label_ids, mask, row_weight;
   Sink gradient, row_loss;
 
   Buffer prediction_bytes, label_bytes, output_bytes;  // as on the wire
@@ -37,6 +38,10 @@ struct Scratch {
   Buffer weight, pos_weight, class_weight;             // in the compute type
   Buffer exact, exact_decoded;                         // for the scalar path
   Buffer rows, ids;                                    // one entry a row of a leaf
+  Buffer label_id_bytes, sparse_ids, sparse_values, sparse_tail;
+  // A class each: the number of the sparse row that last had it. Rows are numbered as they come.
+  std::vector<std::uint32_t> seen;
+  std::uint32_t sparse_rows = 0;
 };
 
 }  // namespace softloss::cpu

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/cpu/once.h"
 #include "kernels/cpu/row_arrays.h"
 #include "kernels/row_semantics.h"
 
@@ -23,13 +24,6 @@ template <typename V>
 V Load(const std::byte* from, std::size_t i) {
   V value;
   std::memcpy(&value, from + i * sizeof(V), sizeof(V));
-  return value;
-}
-
-// The value from here on, even if memory that others write to holds another by now: without this the
-// compiler may read again what was checked.
-std::int64_t Once(std::int64_t value) {
-  asm volatile("" : "+r"(value));
   return value;
 }
 
@@ -71,9 +65,11 @@ SegmentIo<T>::SegmentIo(const ScoreKey& key, const Segment& segment, Scratch& sc
       prediction_size_(static_cast<std::int64_t>(SizeOf(key.prediction))),
       label_size_(static_cast<std::int64_t>(SizeOf(key.label.dtype))),
       gradient_size_(key.gradient ? static_cast<std::int64_t>(SizeOf(*key.gradient)) : 0),
-      u8_(key.label.scale == LabelScale::kRowSum ? U8::kCount : U8::kDivideBy255) {
+      u8_(key.label.scale == LabelScale::kRowSum ? U8::kCount : U8::kDivideBy255),
+      sparse_(key, segment, scratch) {
   scratch.prediction.Reset(segment.prediction);
   scratch.label.Reset(segment.label);
+  scratch.label_ids.Reset(segment.label_ids);
   scratch.mask.Reset(segment.mask);
   scratch.row_weight.Reset(segment.row_weight);
   scratch.gradient.Reset(segment.gradient);
@@ -86,7 +82,11 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, 
   std::memcpy(weight, kOnes<T>.data(), n * sizeof(T));
   std::fill(weight + n, weight + padded, T(-1));
   const bool has_ids = key_.label.kind == LabelKind::kClassId;
-  if (scratch_.mask.empty() && scratch_.row_weight.empty() && !has_ids) return absl::OkStatus();
+  if (sparse()) {
+    sparse_.Read(row, n);
+  } else if (scratch_.mask.empty() && scratch_.row_weight.empty() && !has_ids) {
+    return absl::OkStatus();
+  }
 
   std::byte mask_bytes[kMaxLeafRows], weight_bytes[kMaxLeafRows * sizeof(float)];
   const std::byte* mask = scratch_.mask.empty() ? nullptr : scratch_.mask.Read(row, n, mask_bytes);
@@ -105,6 +105,7 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, 
     if (has_ids) ids[i] = -1;
     if (mask != nullptr && mask[i] == std::byte{0}) {
       weight[i] = -1;
+      if (sparse()) sparse_.Skip(i);
       continue;
     }
     if (weights != nullptr) {
@@ -114,10 +115,11 @@ absl::Status SegmentIo<T>::ReadRows(std::int64_t row, std::size_t n, T* weight, 
       }
       weight[i] = w;
     }
+    if (sparse()) {
+      if (absl::Status status = sparse_.Check(i); !status.ok()) return status;
+    }
     if (!has_ids) continue;
-    const std::int64_t id =
-        Once(key_.label.dtype == DType::kI32 ? std::int64_t{Load<std::int32_t>(labels, i)}
-                                             : Load<std::int64_t>(labels, i));
+    const std::int64_t id = LoadOnce(key_.label.dtype, labels, i);
     if (segment_.spec->ignore_index == id) {
       weight[i] = -1;
     } else if (id < 0 || id >= key_.classes) {
@@ -137,6 +139,10 @@ const T* SegmentIo<T>::Predictions(std::int64_t begin, std::size_t n, T* to) {
 
 template <typename T>
 const T* SegmentIo<T>::Labels(std::int64_t begin, std::size_t n, T* to) {
+  if (sparse()) {
+    sparse_.Expand(begin, n, to);
+    return to;
+  }
   return ReadDecoded(scratch_.label, key_.label.dtype, u8_, begin, n, scratch_.label_bytes, to);
 }
 
@@ -148,6 +154,7 @@ const std::byte* SegmentIo<T>::RawPredictions(std::int64_t begin, std::size_t n)
 
 template <typename T>
 const std::byte* SegmentIo<T>::RawLabels(std::int64_t begin, std::size_t n) {
+  if (sparse()) return nullptr;
   return scratch_.label.InPlace(begin * label_size_, n * static_cast<std::size_t>(label_size_));
 }
 
@@ -160,6 +167,7 @@ void SegmentIo<T>::StridedPredictions(std::int64_t begin, std::int64_t stride, s
 
 template <typename T>
 void SegmentIo<T>::StridedLabels(std::int64_t begin, std::int64_t stride, std::size_t n, T* to) {
+  if (sparse()) return sparse_.Expand(key_.class_last ? begin : begin * key_.classes, n, to);
   ReadStrided(scratch_.label, key_.label.dtype, u8_, begin, stride, n, scratch_.label_bytes, to);
 }
 

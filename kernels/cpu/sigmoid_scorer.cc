@@ -26,9 +26,12 @@ class SigmoidScorer {
         scratch_(scratch),
         tally_(tally),
         classes_(static_cast<std::size_t>(key.classes)),
-        dense_(key.label.kind == LabelKind::kDense),
+        ids_are_labels_(key.label.kind == LabelKind::kClassId),
+        // Of a tile, whose lines are not its rows.
+        sparse_tile_(key.label.kind == LabelKind::kSparse && !key.class_last),
+        dense_(!ids_are_labels_ && !sparse_tile_),
         weighted_(!segment.mask.empty() || !segment.row_weight.empty() ||
-                  !spec_.class_weight.empty() || !spec_.class_mask.empty() || !dense_),
+                  !spec_.class_weight.empty() || !spec_.class_mask.empty() || ids_are_labels_),
         score_(FindElementLoss<T>(spec_)) {
     row_weight_ = scratch.rows.Get<T>(kMaxLeafRows);
     ids_ = scratch.ids.Get<std::int64_t>(kMaxLeafRows);
@@ -43,9 +46,13 @@ class SigmoidScorer {
   }
 
   absl::Status ScoreLeaf(std::int64_t row, std::size_t n, LeafSum& sum) {
-    if (weighted_) {
+    if (weighted_ || io_.sparse()) {
       absl::Status status = io_.ReadRows(row, n, row_weight_, ids_);
       if (!status.ok()) return status;
+    }
+    if (sparse_tile_) {
+      rows_of_labels_ = scratch_.decoded.template Get<T>(n * classes_);
+      io_.Labels(row * io_.key().classes, n * classes_, rows_of_labels_);
     }
     sum = LeafSum();
     if (io_.key().class_last) {
@@ -166,7 +173,9 @@ class SigmoidScorer {
     }
     if (!dense_) {
       for_each([&](std::size_t i, std::size_t r, std::size_t c) {
-        labels[i] = ids_[r] == static_cast<std::int64_t>(c) ? T(1) : T(0);
+        labels[i] = sparse_tile_                              ? rows_of_labels_[r * classes_ + c]
+                    : ids_[r] == static_cast<std::int64_t>(c) ? T(1)
+                                                              : T(0);
       });
     }
   }
@@ -176,11 +185,12 @@ class SigmoidScorer {
   Scratch& scratch_;
   Tally& tally_;
   const std::size_t classes_;
-  const bool dense_;
+  const bool ids_are_labels_, sparse_tile_, dense_;
   const bool weighted_;
   const ScoreElements<T> score_;  // null: ScoreSigmoid
   SigmoidRun<T> run_;
   T* row_weight_ = nullptr;
+  T* rows_of_labels_ = nullptr;  // of a leaf
   std::int64_t* ids_ = nullptr;
 };
 

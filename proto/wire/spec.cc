@@ -20,7 +20,6 @@ struct Unbuilt {
 
 // What this version refuses. One row a field; UnimplementedFields() lists the same rows.
 constexpr Unbuilt kUnbuilt[] = {
-    {"item.label.sparse", [](auto& m) { return m.label().has_sparse(); }},
     {"item.label.stored", [](auto& m) { return m.label().has_stored(); }},
     {"item.priority", [](auto& m) { return m.priority() != 0; }},
     {"item.run_id", [](auto& m) { return !m.run_id().empty(); }},
@@ -68,6 +67,27 @@ absl::Status ReadDType(absl::string_view field, int value, DType* out) {
       value == v1::INT8 ? "INT8" : absl::StrCat(value)));
 }
 
+absl::Status ReadSparse(const v1::SparseLabel& message, LabelFormat* out) {
+  out->kind = LabelKind::kSparse;
+  out->k = message.k();
+  for (const absl::Status& s : {
+           CheckKnown("item.label.sparse", message),
+           ReadDType("item.label.sparse.value_dtype", message.value_dtype(), &out->dtype),
+           ReadDType("item.label.sparse.id_dtype", message.id_dtype(), &out->id_dtype),
+       }) {
+    if (!s.ok()) return s;
+  }
+  if (message.tail() == v1::TAIL_SAMPLED_WEIGHTS) {
+    return absl::UnimplementedError(
+        "item.label.sparse.tail: TAIL_SAMPLED_WEIGHTS: not implemented by this server");
+  }
+  if (message.tail() == v1::TAIL_RULE_UNSPECIFIED) {
+    return absl::InvalidArgumentError("item.label.sparse.tail: must be given");
+  }
+  return ReadEnum("item.label.sparse.tail", message.tail(), TailRule::kNone, TailRule::kZero,
+                  &out->tail);
+}
+
 absl::Status ReadLabel(const v1::Label& message, LabelFormat* out) {
   switch (message.kind_case()) {
     case v1::Label::kDense:
@@ -84,6 +104,7 @@ absl::Status ReadLabel(const v1::Label& message, LabelFormat* out) {
       out->kind = LabelKind::kClassId;
       if (absl::Status s = CheckKnown("item.label.class_id", message.class_id()); !s.ok()) return s;
       return ReadDType("item.label.class_id.dtype", message.class_id().dtype(), &out->dtype);
+    case v1::Label::kSparse: return ReadSparse(message.sparse(), out);
     default: return absl::InvalidArgumentError("item.label: must be given");
   }
 }
@@ -208,6 +229,14 @@ void ToProto(const ItemShape& item, v1::Item* m) {
       m->mutable_label()->mutable_dense()->set_scale(static_cast<v1::LabelScale>(item.label.scale));
       break;
     case LabelKind::kClassId: m->mutable_label()->mutable_class_id()->set_dtype(label_dtype); break;
+    case LabelKind::kSparse: {
+      v1::SparseLabel* sparse = m->mutable_label()->mutable_sparse();
+      sparse->set_k(item.label.k);
+      sparse->set_value_dtype(label_dtype);
+      sparse->set_id_dtype(static_cast<v1::DType>(item.label.id_dtype));
+      sparse->set_tail(static_cast<v1::TailRule>(item.label.tail));
+      break;
+    }
   }
   m->set_gradient_dtype(item.gradient ? static_cast<v1::DType>(*item.gradient)
                                       : v1::DTYPE_UNSPECIFIED);

@@ -27,7 +27,7 @@ absl::StatusOr<ItemShape> ItemFromProto(const v1::Item& message);
 void ToProto(const LossSpec& spec, v1::LossSpec* message);
 void ToProto(const ItemShape& item, v1::Item* message);
 
-// "spec.temperature", "item.label.sparse", …: fields of the contract that the two functions above
+// "spec.temperature", "item.label.stored", …: fields of the contract that the two functions above
 // refuse with UNIMPLEMENTED. For GetCapabilitiesResponse.unimplemented_fields.
 std::vector<std::string> UnimplementedFields();
 

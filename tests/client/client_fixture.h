@@ -68,6 +68,7 @@ inline ScoreRequest RequestOf(const ScoreCase& c) {
   request.label = inputs.label;
   request.mask = inputs.mask;
   request.row_weight = inputs.row_weight;
+  request.label_ids = inputs.label_ids;
   return request;
 }
 

@@ -57,6 +57,7 @@ struct SharedCase {
     request.label = label;
     request.mask = c.mask.empty() ? nullptr : c.mask.data();
     request.row_weight = c.row_weight.empty() ? nullptr : c.row_weight.data();
+    request.label_ids = c.label_ids.empty() ? nullptr : c.label_ids.data();
   }
   static std::size_t Room(std::size_t size) { return (size + 63) / 64 * 64; }
 
@@ -72,6 +73,7 @@ ScoreRequest WireRequest(const ScoreCase& c) {
   request.label = c.label.data();
   request.mask = c.mask.empty() ? nullptr : c.mask.data();
   request.row_weight = c.row_weight.empty() ? nullptr : c.row_weight.data();
+  request.label_ids = c.label_ids.empty() ? nullptr : c.label_ids.data();
   return request;
 }
 
@@ -182,6 +184,10 @@ TEST_F(SharedMemoryTest, AnswersEqualTheWiresBitForBit) {
         item.label.dtype = label;
         item.label.kind = IsInteger(label) ? LabelKind::kClassId : LabelKind::kDense;
         ++n;
+        if (!IsInteger(label) && n % 2 == 0) {
+          item.label = {
+              .kind = LabelKind::kSparse, .dtype = label, .k = 2, .tail = TailRule::kZero};
+        }
         if (n % 5 != 0) item.gradient = n % 2 == 0 ? prediction : DType::kF32;
         item.has_mask = n % 3 == 0;
         item.has_row_weight = n % 4 == 0;

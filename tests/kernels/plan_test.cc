@@ -127,8 +127,83 @@ TEST(MakePlanTest, RowSumIsForBytesOverClasses) {
   item.label.scale = static_cast<LabelScale>(7);
   EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("was 7")));
   item = Item();
-  item.label.kind = static_cast<LabelKind>(3);
+  item.label.kind = static_cast<LabelKind>(4);
   EXPECT_THAT(MakePlan(item, Softmax()), StatusIs(kInvalid, HasSubstr("label.kind")));
+}
+
+ItemShape Sparse(std::int32_t k, TailRule tail) {
+  ItemShape item = Item();
+  item.label = {.kind = LabelKind::kSparse,
+                .dtype = DType::kF16,
+                .k = k,
+                .id_dtype = DType::kI32,
+                .tail = tail};
+  return item;
+}
+
+TEST(MakePlanTest, SparseLabelsTakeBytesARow) {
+  const ItemPlan plan = *MakePlan(Sparse(3, TailRule::kUniform), Softmax());
+  EXPECT_EQ(plan.label_row_bytes, 6);
+  EXPECT_EQ(plan.label_ids_row_bytes, 12);
+  EXPECT_EQ(plan.request_row_bytes(), 20 + 6 + 12);
+  const std::int64_t rows = plan.geometry.rows();
+  ChunkSizes sizes = {.prediction = static_cast<std::size_t>(rows * 20),
+                      .label = static_cast<std::size_t>(rows * 6),
+                      .label_ids = static_cast<std::size_t>(rows * 12)};
+  EXPECT_THAT(CheckChunk(plan, 0, rows, sizes), IsOk());
+  --sizes.label_ids;
+  EXPECT_THAT(CheckChunk(plan, 0, rows, sizes), StatusIs(kInvalid, HasSubstr("label_ids: ")));
+}
+
+TEST(MakePlanTest, KeysOfOtherLabelsIgnoreWhatIsSparse) {
+  ItemShape item = Item();
+  item.label.k = 3;
+  item.label.tail = TailRule::kZero;
+  EXPECT_EQ(MakePlan(item, Softmax())->key, MakePlan(Item(), Softmax())->key);
+}
+
+TEST(MakePlanTest, RefusesWrongSparseLabels) {
+  const auto refused = [](const ItemShape& item, const char* message, LossSpec spec = Softmax()) {
+    EXPECT_THAT(MakePlan(item, spec), StatusIs(kInvalid, HasSubstr(message)));
+  };
+  EXPECT_THAT(MakePlan(Sparse(5, TailRule::kBucket), Softmax()), IsOk());
+  refused(Sparse(0, TailRule::kZero), "label.k: must be in [1, 5] for 5 classes; was 0");
+  refused(Sparse(6, TailRule::kZero), "label.k: must be in [1, 5] for 5 classes; was 6");
+  ItemShape wide = Sparse(1025, TailRule::kZero);
+  wide.shape = {2, 3000};
+  refused(wide, "label.k: must be in [1, 1024]");
+  refused(Sparse(2, TailRule::kNone), "label.tail: ");
+  refused(Sparse(2, static_cast<TailRule>(5)), "label.tail: ");
+  ItemShape item = Sparse(2, TailRule::kZero);
+  item.label.dtype = DType::kI32;
+  refused(item, "label.dtype: ");
+  item = Sparse(2, TailRule::kZero);
+  item.label.id_dtype = DType::kF32;
+  refused(item, "label.id_dtype: ");
+  item = Sparse(2, TailRule::kZero);
+  item.label.scale = LabelScale::kRowSum;
+  refused(item, "label.scale: ");
+  item = Sparse(2, TailRule::kZero);
+  item.class_axis.reset();
+  refused(item, "prediction.class_axis: ", LossSpec());
+  refused(Sparse(2, TailRule::kUniform), "label.tail: must be ZERO for sigmoid_cross_entropy",
+          LossSpec());
+  LossSpec spec = Softmax();
+  spec.ignore_index = 3;
+  refused(Sparse(2, TailRule::kZero), "ignore_index: ", spec);
+  spec = Softmax();
+  spec.ignore_value = 3;
+  refused(Sparse(2, TailRule::kZero), "ignore_value: ", spec);
+  spec = Softmax();
+  spec.label_smoothing = 0.1f;
+  refused(Sparse(2, TailRule::kBucket), "label_smoothing: ", spec);
+  EXPECT_THAT(MakePlan(Sparse(2, TailRule::kZero), spec), IsOk());
+  spec = Softmax();
+  spec.class_weight.assign(5, 1);
+  refused(Sparse(2, TailRule::kBucket), "class_weight: ", spec);
+  spec = Softmax();
+  spec.class_mask.assign(5, 1);
+  refused(Sparse(2, TailRule::kBucket), "class_mask: ", spec);
 }
 
 TEST(MakePlanTest, WeightsHaveOneValueAClass) {

@@ -166,7 +166,6 @@ TEST(SpecTest, RefusesEveryFieldThatIsNotBuilt) {
   const std::string base =
       "prediction { dtype: FLOAT32 shape: 4 } label { dense { dtype: FLOAT32 } } ";
   const std::vector<std::pair<std::string, std::string>> item_fields = {
-      {"item.label.sparse", "label { sparse { k: 5 } }"},
       {"item.label.stored", "label { stored { set: 's' } }"},
       {"item.priority", "priority: 1"},
       {"item.run_id", "run_id: 'r'"},
@@ -215,6 +214,41 @@ TEST(ItemTest, ReadsEveryField) {
   EXPECT_TRUE(item->want_row_loss);
 }
 
+TEST(ItemTest, ReadsSparseLabels) {
+  const std::string base = "prediction { dtype: FLOAT32 shape: [2, 30] class_axis: 1 } ";
+  const auto read = [&](const std::string& sparse) {
+    return Item(base + "label { sparse { " + sparse + " } }");
+  };
+  const absl::StatusOr<ItemShape> item =
+      read("k: 5 id_dtype: INT32 value_dtype: FLOAT16 tail: TAIL_BUCKET");
+  ASSERT_THAT(item, IsOk());
+  EXPECT_EQ(item->label, (LabelFormat{.kind = LabelKind::kSparse,
+                                      .dtype = DType::kF16,
+                                      .k = 5,
+                                      .id_dtype = DType::kI32,
+                                      .tail = TailRule::kBucket}));
+  const struct {
+    const char* sparse;
+    absl::StatusCode code;
+    const char* message;
+  } bad[] = {
+      {"k: 5 id_dtype: INT32 value_dtype: FLOAT16 tail: TAIL_SAMPLED_WEIGHTS",
+       absl::StatusCode::kUnimplemented, "item.label.sparse.tail: TAIL_SAMPLED_WEIGHTS"},
+      {"k: 5 id_dtype: INT32 value_dtype: FLOAT16", absl::StatusCode::kInvalidArgument,
+       "item.label.sparse.tail: must be given"},
+      {"k: 5 id_dtype: INT32 value_dtype: FLOAT16 tail: 9", absl::StatusCode::kInvalidArgument,
+       "item.label.sparse.tail: unknown value 9"},
+      {"k: 5 value_dtype: FLOAT16 tail: TAIL_ZERO", absl::StatusCode::kInvalidArgument,
+       "item.label.sparse.id_dtype: must be given"},
+      {"k: 5 id_dtype: INT32 tail: TAIL_ZERO", absl::StatusCode::kInvalidArgument,
+       "item.label.sparse.value_dtype: must be given"},
+  };
+  for (const auto& c : bad) {
+    EXPECT_THAT(read(c.sparse).status(), StatusIs(c.code, StartsWith(c.message)));
+    EXPECT_NE(FieldOf(read(c.sparse).status()), "");
+  }
+}
+
 TEST(ItemTest, ComesBackFromTheWireUnchanged) {
   for (int n = 0; n < 32; ++n) {
     ItemShape item;
@@ -223,6 +257,13 @@ TEST(ItemTest, ComesBackFromTheWireUnchanged) {
     item.prediction = static_cast<DType>(1 + n % 4);
     item.label.dtype = static_cast<DType>(1 + n % 5);
     if (n & 2) item.label = {LabelKind::kClassId, n & 1 ? DType::kI32 : DType::kI64};
+    if (n % 5 == 0) {
+      item.label = {.kind = LabelKind::kSparse,
+                    .dtype = DType::kBF16,
+                    .k = n,
+                    .id_dtype = n & 1 ? DType::kI32 : DType::kI64,
+                    .tail = static_cast<TailRule>(1 + n % 4)};
+    }
     if (n & 4) item.gradient = DType::kF64;
     item.has_mask = n & 8;
     item.has_row_weight = n & 16;

@@ -9,7 +9,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "name", ["softloss", "softloss._engine", "softloss._errors", "softloss._result"]
+    "name",
+    ["softloss", "softloss._engine", "softloss._errors", "softloss._request", "softloss._result"],
 )
 def test_examples(name):
     failed, attempted = doctest.testmod(importlib.import_module(name))

@@ -150,7 +150,9 @@ TEST_F(ServerTest, CapabilitiesSayWhatIsThere) {
       ::testing::ElementsAre(v1::FLOAT32, v1::FLOAT16, v1::BFLOAT16, v1::FLOAT64, v1::UINT8));
   EXPECT_THAT(response.class_id_dtypes(), ::testing::ElementsAre(v1::INT32, v1::INT64));
   EXPECT_FALSE(response.stored_labels());
-  EXPECT_THAT(response.unimplemented_fields(), ::testing::Contains("item.label.sparse"));
+  EXPECT_THAT(response.unimplemented_fields(), ::testing::Contains("item.label.stored"));
+  EXPECT_THAT(response.tail_rules(), ::testing::ElementsAre(v1::TAIL_RENORMALIZE, v1::TAIL_UNIFORM,
+                                                            v1::TAIL_BUCKET, v1::TAIL_ZERO));
 }
 
 TEST_F(ServerTest, HealthIsCheckedAndWatchedThroughADrain) {

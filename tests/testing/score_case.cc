@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <deque>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -46,6 +47,23 @@ std::vector<double> RandomLabelRow(const ItemPlan& plan, LabelStyle style, Rando
   return row;
 }
 
+// k classes, and what is left of a dense row for them. (u8 values are rounded and scaled.)
+void AddSparseRow(const ItemPlan& plan, LabelStyle style, Random& random, std::vector<double>* ids,
+                  std::vector<double>* values) {
+  const std::vector<double> row = RandomLabelRow(plan, style, random);
+  std::vector<std::size_t> classes(row.size());
+  std::iota(classes.begin(), classes.end(), std::size_t{0});
+  for (std::size_t i = 0; i < static_cast<std::size_t>(plan.key.label.k); ++i) {
+    const auto j = static_cast<std::size_t>(
+        random.Int(static_cast<std::int64_t>(i), static_cast<std::int64_t>(row.size())));
+    std::swap(classes[i], classes[j]);
+    ids->push_back(static_cast<double>(classes[i]));
+    const double v = row[classes[i]];
+    values->push_back(plan.key.label.dtype == DType::kU8 ? std::round(255 * std::clamp(v, 0.0, 1.0))
+                                                         : v);
+  }
+}
+
 // Chunk bytes ↔ tensor: the pieces of rows [begin, begin + rows) in chunk order.
 template <typename Visit>
 void VisitPieces(const Geometry& g, bool per_row, std::size_t element_size, std::int64_t begin,
@@ -83,7 +101,7 @@ void PutChunk(const Bytes& chunk, const Geometry& g, bool per_row, std::size_t e
 struct ChunkMemory {
   std::size_t case_index;
   std::int64_t begin;
-  PoisonedBuffer prediction, label, mask, row_weight, gradient, row_loss;
+  PoisonedBuffer prediction, label, label_ids, mask, row_weight, gradient, row_loss;
 };
 
 }  // namespace
@@ -93,6 +111,9 @@ std::string ScoreCase::Describe() const {
       std::string(Name(spec.loss)), " [", absl::StrJoin(item.shape, ","), "] axis ",
       item.class_axis.value_or(-99), " ", std::string(Name(item.prediction)), " label ",
       std::string(Name(item.label.dtype)),
+      item.label.kind != LabelKind::kSparse
+          ? ""
+          : absl::StrCat(" sparse k ", item.label.k, " tail ", static_cast<int>(item.label.tail)),
       item.label.scale == LabelScale::kRowSum ? " ROW_SUM" : "", " gradient ",
       item.gradient ? std::string(Name(*item.gradient)) : "none", item.has_mask ? " mask" : "",
       item.has_row_weight ? " weights" : "", " smoothing ", spec.label_smoothing,
@@ -106,6 +127,7 @@ EngineInputs ScoreCase::inputs() const {
   in.label = Pointer(label, true);
   in.mask = Pointer(mask, item.has_mask);
   in.row_weight = Pointer(row_weight, item.has_row_weight);
+  in.label_ids = Pointer(label_ids, item.label.kind == LabelKind::kSparse);
   return in;
 }
 
@@ -133,7 +155,7 @@ std::vector<double> ToRowOrder(const Geometry& g, absl::Span<const double> tenso
 
 ScoreCase CaseOf(const ItemShape& item, const LossSpec& spec, absl::Span<const double> logits,
                  absl::Span<const double> labels, absl::Span<const double> mask,
-                 absl::Span<const double> row_weight) {
+                 absl::Span<const double> row_weight, absl::Span<const double> label_ids) {
   ScoreCase c;
   c.item = item;
   c.spec = spec;
@@ -148,6 +170,7 @@ ScoreCase CaseOf(const ItemShape& item, const LossSpec& spec, absl::Span<const d
   c.label = item.label.kind == LabelKind::kDense
                 ? Encode(item.label.dtype, ToTensorOrder(plan->geometry, labels))
                 : Encode(item.label.dtype, labels);
+  c.label_ids = Encode(item.label.id_dtype, label_ids);
   c.mask = Encode(DType::kU8, mask);
   c.row_weight = Encode(DType::kF32, row_weight);
   return c;
@@ -164,10 +187,12 @@ ScoreCase RandomCase(const ItemShape& item, const LossSpec& spec, const RandomSt
   if (spec.prediction_kind == PredictionKind::kProbabilities) {
     for (double& v : logits) v = 1 / (1 + std::exp(-v));  // 0 and 1 too, once rounded
   }
-  std::vector<double> labels, mask, row_weight;
+  std::vector<double> labels, ids, mask, row_weight;
   for (std::int64_t r = 0; r < g.rows(); ++r) {
     if (item.label.kind == LabelKind::kClassId) {
       labels.push_back(static_cast<double>(random.Int(0, g.classes)));
+    } else if (item.label.kind == LabelKind::kSparse) {
+      AddSparseRow(*plan, style.labels, random, &ids, &labels);
     } else {
       for (double v : RandomLabelRow(*plan, style.labels, random)) {
         labels.push_back(item.label.dtype == DType::kU8 ? std::round(255 * std::clamp(v, 0.0, 1.0))
@@ -179,7 +204,7 @@ ScoreCase RandomCase(const ItemShape& item, const LossSpec& spec, const RandomSt
       row_weight.push_back(random.Chance(style.zero_weight) ? 0 : 3 * random.Uniform());
     }
   }
-  return CaseOf(item, spec, logits, labels, mask, row_weight);
+  return CaseOf(item, spec, logits, labels, mask, row_weight, ids);
 }
 
 std::string ScoreOutcome::BitDifference(const ScoreOutcome& other) const {
@@ -214,7 +239,9 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
     outcomes[i].row_loss.resize(static_cast<std::size_t>(plan.row_loss_row_bytes * g.rows()));
     outcomes[i].leaves.resize(static_cast<std::size_t>(CeilDiv(g.rows(), plan.leaf_rows)),
                               LeafSum{-1, -1, -1});
-    const bool ids = plan.key.label.kind == LabelKind::kClassId;
+    const bool by_rows = plan.key.label.kind != LabelKind::kDense;
+    const auto label_size =
+        by_rows ? static_cast<std::size_t>(plan.label_row_bytes) : SizeOf(plan.key.label.dtype);
     const std::int64_t step =
         layout.chunk_leaves > 0 ? layout.chunk_leaves * plan.leaf_rows : g.rows();
     for (std::int64_t begin = 0; begin < g.rows(); begin += step) {
@@ -229,9 +256,10 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
         return PoisonedBuffer(static_cast<std::size_t>(row_bytes * rows), pieces);
       };
       memory.push_back({i, begin, take(c.prediction, false, SizeOf(plan.key.prediction)),
-                        take(c.label, ids, SizeOf(plan.key.label.dtype)), take(c.mask, true, 1),
-                        take(c.row_weight, true, 4), make(plan.gradient_row_bytes),
-                        make(plan.row_loss_row_bytes)});
+                        take(c.label, by_rows, label_size),
+                        take(c.label_ids, true, static_cast<std::size_t>(plan.label_ids_row_bytes)),
+                        take(c.mask, true, 1), take(c.row_weight, true, 4),
+                        make(plan.gradient_row_bytes), make(plan.row_loss_row_bytes)});
       ChunkMemory& m = memory.back();
       Segment segment;
       segment.spec = &c.spec;
@@ -239,6 +267,7 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
       segment.first_row = begin;
       segment.prediction = m.prediction.fragments();
       segment.label = m.label.fragments();
+      segment.label_ids = m.label_ids.fragments();
       segment.mask = m.mask.fragments();
       segment.row_weight = m.row_weight.fragments();
       segment.gradient = m.gradient.mutable_fragments();

@@ -17,7 +17,7 @@ struct ScoreCase {
   ItemShape item;
   LossSpec spec;
   ItemPlan plan;
-  Bytes prediction, label, mask, row_weight;
+  Bytes prediction, label, mask, row_weight, label_ids;
 
   std::string Describe() const;
   EngineInputs inputs() const;
@@ -37,15 +37,16 @@ struct RandomStyle {
   double zero_weight = 0.1;  // if it has row weights
 };
 
-// Random contents, with class ids among the classes. The item and the spec must be valid.
+// Random contents, with class ids among the classes, those of a sparse row all different. The item and the spec must be valid.
 ScoreCase RandomCase(const ItemShape& item, const LossSpec& spec, const RandomStyle& style,
                      Random& random);
 
 // The same from values in row order, [rows, classes]: what edge cases are written as. `labels` are
-// stored numbers (or class ids, [rows]).
+// stored numbers (or class ids, [rows], or of sparse labels the values [rows, k], of the classes
+// `label_ids`).
 ScoreCase CaseOf(const ItemShape& item, const LossSpec& spec, absl::Span<const double> logits,
                  absl::Span<const double> labels, absl::Span<const double> mask = {},
-                 absl::Span<const double> row_weight = {});
+                 absl::Span<const double> row_weight = {}, absl::Span<const double> label_ids = {});
 
 // Row order [rows, classes] to and from the tensor's order.
 std::vector<double> ToTensorOrder(const Geometry& g, absl::Span<const double> rows);

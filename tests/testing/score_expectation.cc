@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "kernels/reference_sparse.h"
 
 namespace softloss::testing {
 namespace {
@@ -143,6 +144,17 @@ class Comparison {
   int failures_ = 0;
 };
 
+reference::SparseLabel SparseRow(const ScoreCase& c, std::int64_t row) {
+  const LabelFormat& label = c.plan.key.label;
+  reference::SparseLabel sparse;
+  for (std::int64_t i = row * label.k; i < (row + 1) * label.k; ++i) {
+    sparse.ids.push_back(reference::LoadInteger(label.id_dtype, c.label_ids.data(), i));
+    sparse.values.push_back(reference::LoadFloat(label.dtype, c.label.data(), i));
+  }
+  sparse.values = reference::DecodeLabels(c.plan.key, sparse.values);
+  return sparse;
+}
+
 }  // namespace
 
 Expectation Expect(const ScoreCase& c) {
@@ -156,12 +168,13 @@ Expectation Expect(const ScoreCase& c) {
     const std::int64_t id = key.label.kind == LabelKind::kClassId
                                 ? reference::LoadInteger(key.label.dtype, c.label.data(), r)
                                 : -1;
-    if (counts && (key.label.kind == LabelKind::kDense || c.spec.ignore_index != id)) {
+    if (counts && (key.label.kind != LabelKind::kClassId || c.spec.ignore_index != id)) {
       std::vector<Real> t(x.size());
       for (std::int64_t k = 0; k < g.classes; ++k) {
         const std::int64_t at = (r / g.inner * g.classes + k) * g.inner + r % g.inner;
         x[static_cast<std::size_t>(k)] =
             reference::LoadFloat(key.prediction, c.prediction.data(), at);
+        if (key.label.kind == LabelKind::kSparse) continue;
         t[static_cast<std::size_t>(k)] =
             id >= 0 ? k == id : reference::LoadFloat(key.label.dtype, c.label.data(), at);
       }
@@ -170,7 +183,9 @@ Expectation Expect(const ScoreCase& c) {
       }
       const Real weight =
           c.item.has_row_weight ? reference::LoadFloat(DType::kF32, c.row_weight.data(), r) : 1;
-      row = reference::ScoreRow(key, c.spec, x, t, weight);
+      row = key.label.kind == LabelKind::kSparse
+                ? reference::ScoreSparse(key, c.spec, x, SparseRow(c, r), weight)
+                : reference::ScoreRow(key, c.spec, x, t, weight);
     }
     expectation.tally += row.tally;
     expectation.rows.push_back(std::move(row));

@@ -88,6 +88,7 @@ ScoreRequest Borrow(const LossSpec& spec, Request& request, std::optional<double
   borrowed.label = Bytes(request.label).data();
   borrowed.mask = Bytes(request.mask).data();
   borrowed.row_weight = Bytes(request.row_weight).data();
+  borrowed.label_ids = Bytes(request.label_ids).data();
   borrowed.gradient = MutableBytes(request.gradient).data();
   borrowed.row_loss = MutableBytes(request.row_loss).data();
   borrowed.timeout = Seconds(timeout);
@@ -244,6 +245,9 @@ class PyClient {
     out["prediction_dtypes"] = names(asked->prediction_dtypes);
     out["label_dtypes"] = names(asked->label_dtypes);
     out["class_id_dtypes"] = names(asked->class_id_dtypes);
+    nb::list tails;
+    for (const TailRule tail : asked->tail_rules) tails.append(nb::str(TailName(tail)));
+    out["tail_rules"] = nb::tuple(tails);
     out["gradient_dtypes"] = names(asked->gradient_dtypes);
     out["max_message_bytes"] = asked->max_message_bytes;
     out["max_chunk_bytes"] = asked->max_chunk_bytes;

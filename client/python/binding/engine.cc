@@ -40,7 +40,8 @@ class Engine {
                          {.prediction = Bytes(request.prediction).data(),
                           .label = Bytes(request.label).data(),
                           .mask = Bytes(request.mask).data(),
-                          .row_weight = Bytes(request.row_weight).data()},
+                          .row_weight = Bytes(request.row_weight).data(),
+                          .label_ids = Bytes(request.label_ids).data()},
                          {.gradient = MutableBytes(request.gradient).data(),
                           .row_loss = MutableBytes(request.row_loss).data()});
       totals.compute_ns = static_cast<std::uint64_t>(

@@ -48,8 +48,15 @@ DType DTypeOf(absl::string_view field, const std::string& name) {
 }
 
 template <typename E>
-E Parse(const char* field, const std::string& name,
-        std::initializer_list<std::pair<const char*, E>> names) {
+using Names = std::initializer_list<std::pair<const char*, E>>;
+
+constexpr Names<TailRule> kTails = {{"renormalize", TailRule::kRenormalize},
+                                    {"uniform", TailRule::kUniform},
+                                    {"bucket", TailRule::kBucket},
+                                    {"zero", TailRule::kZero}};
+
+template <typename E>
+E Parse(const char* field, const std::string& name, Names<E> names) {
   for (const auto& [n, value] : names) {
     if (n == name) return value;
   }
@@ -59,6 +66,17 @@ E Parse(const char* field, const std::string& name,
              absl::StrJoin(names, ", ", [](std::string* out, const auto& n) { *out += n.first; }),
              "; was ", name));
 }
+
+}  // namespace
+
+const char* TailName(TailRule tail) {
+  for (const auto& [name, value] : kTails) {
+    if (value == tail) return name;
+  }
+  return "";
+}
+
+namespace {
 
 // Parameters as Python's keywords name them.
 using Named = std::map<std::string, float>;
@@ -127,9 +145,12 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
                  InputArray label_in, const std::string& label_dtype, bool label_is_class_ids,
                  bool label_row_sum, std::optional<InputArray> mask_in,
                  std::optional<InputArray> row_weight_in, std::optional<OutputArray> gradient_in,
-                 const std::string& gradient_dtype, std::optional<OutputArray> row_loss_in)
+                 const std::string& gradient_dtype, std::optional<OutputArray> row_loss_in,
+                 std::optional<InputArray> label_ids_in, const std::string& label_ids_dtype,
+                 const std::optional<std::string>& tail)
     : prediction(std::move(prediction_in)),
       label(std::move(label_in)),
+      label_ids(std::move(label_ids_in)),
       mask(std::move(mask_in)),
       row_weight(std::move(row_weight_in)),
       gradient(std::move(gradient_in)),
@@ -140,6 +161,13 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
   item.label.kind = label_is_class_ids ? LabelKind::kClassId : LabelKind::kDense;
   item.label.dtype = DTypeOf("label", label_dtype);
   item.label.scale = label_row_sum ? LabelScale::kRowSum : LabelScale::kDivideBy255;
+  if (tail) {
+    item.label.kind = LabelKind::kSparse;
+    item.label.id_dtype = DTypeOf("label_ids", label_ids_dtype);
+    item.label.tail = Parse<TailRule>("label.tail", *tail, kTails);
+    item.label.k =
+        label->ndim() == 0 ? 0 : static_cast<std::int32_t>(label->shape(label->ndim() - 1));
+  }
   if (!gradient_dtype.empty()) item.gradient = DTypeOf("gradient", gradient_dtype);
   item.has_mask = mask.has_value();
   item.has_row_weight = row_weight.has_value();
@@ -153,7 +181,12 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
     rows.erase(rows.begin() +
                (*class_axis < 0 ? *class_axis + static_cast<int>(rows.size()) : *class_axis));
   }
-  if (label_is_class_ids) {
+  if (tail) {
+    Shape entries = rows;
+    entries.push_back(item.label.k);
+    CheckShape("label", "the rows' shape and then k,", label, entries);
+    CheckShape("label_ids", "the values' shape", label_ids, entries);
+  } else if (label_is_class_ids) {
     CheckShape("label", "one class id a row,", label, rows);
   } else {
     CheckShape("label", "the prediction's shape", label, item.shape);
@@ -170,6 +203,7 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
   };
   check_size("prediction", prediction, item.prediction);
   check_size("label", label, item.label.dtype);
+  check_size("label_ids", label_ids, item.label.id_dtype);
   check_size("mask", mask, DType::kU8);
   check_size("row_weight", row_weight, DType::kF32);
   if (gradient) check_size("out", gradient, *item.gradient);
@@ -202,12 +236,14 @@ void BindRequest(nb::module_& m) {
       .def(nb::init<const LossSpec&, InputArray, const std::string&, std::optional<int>, InputArray,
                     const std::string&, bool, bool, std::optional<InputArray>,
                     std::optional<InputArray>, std::optional<OutputArray>, const std::string&,
-                    std::optional<OutputArray>>(),
+                    std::optional<OutputArray>, std::optional<InputArray>, const std::string&,
+                    const std::optional<std::string>&>(),
            nb::arg("spec"), nb::arg("prediction").noconvert(), nb::arg("prediction_dtype"),
            nb::arg("class_axis").none(), nb::arg("label").noconvert(), nb::arg("label_dtype"),
            nb::arg("label_is_class_ids"), nb::arg("label_row_sum"), nb::arg("mask").none(),
            nb::arg("row_weight").none(), nb::arg("gradient").none(), nb::arg("gradient_dtype"),
-           nb::arg("row_loss").none());
+           nb::arg("row_loss").none(), nb::arg("label_ids").none(), nb::arg("label_ids_dtype"),
+           nb::arg("tail").none());
 }
 
 }  // namespace softloss::python

@@ -128,7 +128,7 @@ class SharedMemory {
 //
 // Where prediction, label and (if given) gradient lie in SharedMemory of the same client, they do not
 // travel: the server works in place, and a gradient that the caller does not give comes back in such
-// memory too. Masks, row weights and row losses travel; if they exceed a message, everything does.
+// memory too. Masks, row weights, ids of sparse labels and row losses travel; if they exceed a message, everything does.
 // ScoreResult::transport says what happened. If the connection broke, a server that lives on may write
 // to the gradient of a failed request for a moment longer.
 struct ScoreRequest {
@@ -138,10 +138,12 @@ struct ScoreRequest {
 
   const void* prediction = nullptr;  // ItemShape::shape of ItemShape::prediction
   // Dense: as prediction, of LabelFormat::dtype. Class ids: one a row, in the prediction's shape
-  // without the class axis.
+  // without the class axis. Sparse: the values [rows, k], rows in the order of that shape.
   const void* label = nullptr;
   const void* mask = nullptr;        // u8 [rows], 0 = does not count; null unless item.has_mask
   const void* row_weight = nullptr;  // f32 [rows]; null unless item.has_row_weight
+  // Sparse labels: the classes [rows, k] of the values, of LabelFormat::id_dtype; else null.
+  const void* label_ids = nullptr;
 
   // Where to write the gradient (the prediction's shape, ItemShape::gradient) and the row losses
   // (f32, or f64 for f64 predictions; [rows] for softmax losses, the prediction's shape for sigmoid
@@ -217,6 +219,7 @@ struct ServerCapabilities {
   std::vector<DType> prediction_dtypes;
   std::vector<DType> label_dtypes;
   std::vector<DType> class_id_dtypes;
+  std::vector<TailRule> tail_rules;  // of sparse labels; empty: none
   std::vector<DType> gradient_dtypes;
   std::int64_t max_message_bytes = 0;
   std::int64_t max_chunk_bytes = 0;

@@ -24,6 +24,7 @@ from ._errors import (
     UnavailableError,
     UnimplementedError,
 )
+from ._request import SparseLabel
 from ._result import Conditions, Result, Timings
 from ._softloss import __version__, pin_malloc_thresholds
 
@@ -44,6 +45,7 @@ __all__ = [
     "ResourceExhaustedError",
     "Result",
     "SoftlossError",
+    "SparseLabel",
     "Timings",
     "UnavailableError",
     "UnimplementedError",

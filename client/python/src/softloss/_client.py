@@ -54,6 +54,8 @@ class Capabilities:
     prediction_dtypes: tuple[str, ...]
     label_dtypes: tuple[str, ...]
     class_id_dtypes: tuple[str, ...]
+    #: Of a `SparseLabel`; empty: no sparse labels.
+    tail_rules: tuple[str, ...]
     gradient_dtypes: tuple[str, ...]
     max_message_bytes: int
     max_chunk_bytes: int

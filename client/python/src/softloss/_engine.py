@@ -84,8 +84,9 @@ class Engine:
             prediction: logits (or probabilities, see `prediction_kind`), float32, float16,
                 bfloat16 or float64, of any shape.
             label: soft labels of the prediction's shape (float32, float16, bfloat16, float64, or
-                uint8, see `label_scale`), or one int32 or int64 class id a row. A row is what one
-                softmax covers: the prediction's shape without its class axis.
+                uint8, see `label_scale`), or one int32 or int64 class id a row, or a `SparseLabel`
+                with k classes a row. A row is what one softmax covers: the prediction's shape
+                without its class axis.
             loss: ``"sigmoid_cross_entropy"`` (the default), ``"binary_brier"`` or
                 ``"quality_focal"``, a binary problem an element; or over the class axis
                 ``"softmax_cross_entropy"``, ``"kl_divergence"`` KL(t‖p),

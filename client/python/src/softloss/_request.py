@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
@@ -42,10 +43,37 @@ Profile = Literal["torch", "caffe"]
 FloatName = Literal["float32", "float16", "bfloat16", "float64"]
 LabelCheck = Literal["report", "strict", "renormalize"]
 LabelScale = Literal["divide_by_255", "row_sum"]
+TailRule = Literal["renormalize", "uniform", "bucket", "zero"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _LABELS = (*FLOATS, "uint8", "int32", "int64")
+
+
+@dataclass(frozen=True)
+class SparseLabel:
+    """A soft label that names k classes a row: what is given as the label of `score`.
+
+    >>> import softloss
+    >>> label = softloss.SparseLabel(ids=[[2, 0]], values=[[0.75, 0.25]], tail="zero")
+    >>> with softloss.Engine() as engine:
+    ...     result = engine.score([[0.1, 2.0, -1.0]], label, loss="softmax_cross_entropy")
+
+    All tails but ``"bucket"`` give what the dense label that they describe would give. The rest of
+    the mass is 1 - Σ values, or 0 where that is negative.
+
+    Attributes:
+        ids: the classes, integers; the rows' shape (the prediction's without its class axis) and
+            then k, at most 1024. A row's classes must differ.
+        values: their probabilities, of the ids' shape.
+        tail: what the other classes hold. ``"renormalize"``: nothing, and the values are divided by
+            their sum. ``"uniform"``: the rest of the mass, in equal parts. ``"bucket"``: the rest
+            of the mass as one class, whose probability is the sum of theirs. ``"zero"``: nothing.
+    """
+
+    ids: ArrayLike
+    values: ArrayLike
+    tail: TailRule
 
 
 class Prepared(NamedTuple):
@@ -223,10 +251,19 @@ def prepare(
     axis = _class_axis(elementwise, class_axis, x.ndim)
     rows = x.shape if axis is None else x.shape[:axis] + x.shape[axis + 1 :]
 
+    sparse = label if isinstance(label, SparseLabel) else None
+    ids = None
+    if sparse is not None:
+        ids = to_numpy("label_ids", sparse.ids)
+        ids_dtype = dtype_name("label_ids", ids, ("int32", "int64"))
+        ids = contiguous(ids)
+        label = sparse.values
     t = to_numpy("label", label)
+    if sparse is not None and t.dtype == np.int64 and isinstance(label, (list, tuple)):
+        t = t.astype(np.float32)
     if elementwise and t.dtype == np.int64 and isinstance(label, (list, tuple, int)):
         t = t.astype(np.float32)
-    t_dtype = dtype_name("label", t, _LABELS)
+    t_dtype = dtype_name("label", t, _LABELS if sparse is None else (*FLOATS, "uint8"))
     t = contiguous(t)
     if label_scale is not None and label_scale not in ("divide_by_255", "row_sum"):
         raise InvalidArgumentError(
@@ -260,6 +297,9 @@ def prepare(
         None if g is None else raw(g),
         "" if gradient_dtype is None else gradient_dtype.name,
         losses,
+        ids,
+        "" if ids is None else ids_dtype,
+        None if sparse is None else sparse.tail,
     )
     return Prepared(spec, request, g, losses, returned)
 

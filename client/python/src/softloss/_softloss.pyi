@@ -49,6 +49,9 @@ class Request:
         gradient: npt.NDArray[Any] | None,
         gradient_dtype: str,
         row_loss: npt.NDArray[Any] | None,
+        label_ids: npt.NDArray[Any] | None,
+        label_ids_dtype: str,
+        tail: str | None,
     ) -> None: ...
 
 class Totals:
