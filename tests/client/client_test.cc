@@ -43,6 +43,17 @@ TEST_F(ClientTest, GetsTheBitsOfAnyLayoutBackInPlace) {
         if (shape.class_axis && random.Chance(0.3)) {
           item.label = {LabelKind::kClassId, random.Chance(0.5) ? DType::kI32 : DType::kI64};
         }
+        if (shape.class_axis && random.Chance(0.3)) {
+          item.label = {.kind = LabelKind::kSparse,
+                        .dtype = static_cast<DType>(random.Int(1, 6)),
+                        .k = 1,
+                        .id_dtype = random.Chance(0.5) ? DType::kI32 : DType::kI64,
+                        .tail = IsElementwise(loss) ? TailRule::kZero
+                                                    : static_cast<TailRule>(random.Int(1, 5))};
+          const auto axis = *shape.class_axis < 0 ? shape.shape.size() - 1
+                                                  : static_cast<std::size_t>(*shape.class_axis);
+          if (shape.shape[axis] >= 3 && random.Chance(0.5)) item.label.k = 3;
+        }
         if (random.Chance(0.7)) item.gradient = static_cast<DType>(random.Int(1, 5));
         item.has_mask = options & 1;
         item.has_row_weight = options & 2;

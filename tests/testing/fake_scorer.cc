@@ -150,7 +150,7 @@ void FakeStream::Check(const v1::StreamRequest& message) {
   const bool last = item.rows_received == item.plan.geometry.rows();
   if (chunk.last() != last) problem("last was ", chunk.last());
   const ChunkSizes sizes{message.prediction().size(), message.label().size(), message.mask().size(),
-                         message.row_weight().size()};
+                         message.row_weight().size(), message.label_ids().size()};
   const absl::Status status = CheckChunk(item.plan, chunk.row_begin(), chunk.rows(), sizes);
   if (!status.ok()) problem(status.message());
   const auto tensors = static_cast<std::uint64_t>(
@@ -180,6 +180,7 @@ v1::StreamResponse FakeStream::Score(const v1::StreamRequest& message) {
   }
   const Fragment prediction = Whole(message.prediction());
   const Fragment label = Whole(message.label());
+  const Fragment label_ids = Whole(message.label_ids());
   const Fragment mask = Whole(message.mask());
   const Fragment row_weight = Whole(message.row_weight());
   const MutableFragment gradient =
@@ -192,6 +193,7 @@ v1::StreamResponse FakeStream::Score(const v1::StreamRequest& message) {
     segment.rows = chunk.rows();
     segment.prediction = Present(prediction);
     segment.label = Present(label);
+    segment.label_ids = Present(label_ids);
     segment.mask = Present(mask);
     segment.row_weight = Present(row_weight);
     segment.gradient = Present(gradient);
