@@ -312,6 +312,23 @@ TEST_P(BackendEdgeTest, GradientsOverflowTheirDType) {
   }
 }
 
+// Such a row is read and written in parts, and all of them are written again.
+TEST_P(BackendEdgeTest, LongRowsThatAreScoredAgain) {
+  constexpr std::int64_t kClasses = 3000;
+  LossSpec spec;
+  spec.loss = Loss::kSoftmaxCrossEntropy;
+  ItemShape item;
+  item.shape = {4, kClasses};
+  item.class_axis = 1;
+  item.gradient = DType::kF32;
+  std::vector<double> x(4 * kClasses), t(4 * kClasses, 1.0 / kClasses);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<double>(i));
+  x[kClasses + 7] = std::nan("");
+  t[2 * kClasses + 2999] = -1e15;
+  const ScoreCase c = CaseOf(item, spec, x, t);
+  ExpectMatches(c, ScoreAlone(backend(), c), /*any_nonfinite=*/true);
+}
+
 SOFTLOSS_FOR_ALL_BACKENDS(BackendEdgeTest);
 
 }  // namespace
