@@ -10,8 +10,9 @@ namespace softloss {
 namespace {
 
 grpc::Slice ToSlice(Slab* slab) {
+  std::byte* const data = slab->data();
   const std::size_t size = slab->size();
-  return grpc::Slice(slab->Detach(), size, &SlabPool::Return);
+  return grpc::Slice(data, size, &SlabPool::Return, slab->Detach());
 }
 
 bool Contains(const grpc::Slice& slice, const std::byte* data) {
