@@ -169,6 +169,7 @@ TEST_F(StreamBatchesTest, MoreMessagesThanAreAllowedEndTheStream) {
   EXPECT_TRUE(NextOf(stream.get()).chunk().has_result());
   Append(cancel, &batch);
   stream->Write(batch);
+  stream->WritesDone();
   v1::StreamResponse response;
   EXPECT_FALSE(stream->Read(&response));
   const grpc::Status status = stream->Finish();
