@@ -35,8 +35,14 @@ void Dispatcher::Run(std::unique_ptr<ScoreTask> task) {
     ++waiting_items_;
     waiting_bytes_ += bytes;
   }
+  if (bytes < spill_bytes_) return;
   // Which task the worker gets is the queue's to say.
-  if (bytes >= spill_bytes_) workers_->SubmitIfIdle([this] { ScoreNext(); });
+  ++woken_workers_;
+  const bool woken = workers_->SubmitIfIdle([this] {
+    --woken_workers_;
+    ScoreNext();
+  });
+  if (!woken) --woken_workers_;
 }
 
 void Dispatcher::ScoreNext() {

@@ -42,8 +42,11 @@ class Dispatcher {
 
   // Scores the task whose turn it is; does nothing if none waits.
   void ScoreNext();
-  // Tasks that wait for ScoreNext().
-  bool waiting() const { return waiting_items_.load(std::memory_order_relaxed) > 0; }
+  // Whether tasks wait for ScoreNext(), beside those that workers were woken for.
+  bool waiting() const {
+    return waiting_items_.load(std::memory_order_relaxed) >
+           woken_workers_.load(std::memory_order_relaxed);
+  }
 
   // What waits for ScoreNext(), a worker or a lane.
   std::int64_t queued_items() const;
@@ -64,6 +67,7 @@ class Dispatcher {
   FairQueue<std::unique_ptr<ScoreTask>> waiting_;  // guarded by mutex_
   std::atomic<std::int64_t> waiting_items_{0};     // of waiting_, as the next
   std::atomic<std::int64_t> waiting_bytes_{0};
+  std::atomic<std::int64_t> woken_workers_{0};  // each takes a task soon
 };
 
 }  // namespace softloss

@@ -23,7 +23,7 @@ struct ServerOptions {
   std::string backend = "auto";
   std::int64_t io_threads = 0;
   std::int64_t cpu_threads = 0;
-  std::int64_t spill_bytes = std::int64_t{256} << 10;
+  std::int64_t spill_bytes = std::int64_t{1} << 20;
 
   std::int64_t global_budget_bytes = std::int64_t{1} << 30;
   std::int64_t tenant_budget_bytes = 0;

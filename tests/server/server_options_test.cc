@@ -43,7 +43,7 @@ TEST(ServerOptions, Defaults) {
   EXPECT_EQ(options->stream_credit_items, 1024);
   EXPECT_EQ(options->max_message_bytes, 4 << 20);
   EXPECT_EQ(options->max_chunk_bytes, 2 << 20);
-  EXPECT_EQ(options->spill_bytes, 256 << 10);
+  EXPECT_EQ(options->spill_bytes, 1 << 20);
   EXPECT_EQ(options->drain_timeout_s, 30);
   EXPECT_EQ(options->item_stall_timeout_s, 60);
   EXPECT_EQ(options->max_streams, 64);
