@@ -10,9 +10,8 @@ namespace softloss {
 namespace {
 
 grpc::Slice ToSlice(Slab* slab) {
-  std::byte* const data = slab->data();
   const std::size_t size = slab->size();
-  return grpc::Slice(data, size, &SlabPool::Return, slab->Detach());
+  return grpc::Slice(slab->Detach(), size, &SlabPool::Return);
 }
 
 bool Contains(const grpc::Slice& slice, const std::byte* data) {

@@ -9,7 +9,6 @@
 namespace softloss {
 
 class SlabPool;
-struct SlabMemory;
 
 // A piece of memory of at least the size asked for, 64-byte aligned, contents undefined. Goes back to
 // its pool when destroyed, unless detached. Move-only.
@@ -21,19 +20,19 @@ class Slab {
   ~Slab();
 
   // False for a default-constructed, moved-from or detached slab, and when memory ran out.
-  explicit operator bool() const { return memory_ != nullptr; }
-  std::byte* data() const;                    // null if false
+  explicit operator bool() const { return data_ != nullptr; }
+  std::byte* data() const { return data_; }
   std::size_t size() const { return size_; }  // as asked for
   std::size_t capacity() const;
 
-  // Gives up ownership. Returns what SlabPool::Return takes to have it back, which is not data().
+  // Gives up ownership and returns data(); SlabPool::Return takes it back.
   void* Detach();
 
  private:
   friend class SlabPool;
-  Slab(SlabMemory* memory, std::size_t size) : memory_(memory), size_(size) {}
+  Slab(std::byte* data, std::size_t size) : data_(data), size_(size) {}
 
-  SlabMemory* memory_ = nullptr;
+  std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
 
@@ -43,13 +42,10 @@ class SlabPool {
   struct Options {
     std::size_t max_cached_bytes = std::size_t{256} << 20;  // beyond it, returned slabs are freed
     // Memory of `size` bytes aligned to 64, or null; and its release. For memory that a device needs
-    // pinned. Default: the heap, and from kMappedBytes on pages of their own, which go back to the system
-    // when they are released: among the transport's buffers on the heap they would leave holes.
+    // pinned. Default: the heap.
     std::function<void*(std::size_t size)> allocate = nullptr;
-    std::function<void(void* memory, std::size_t size)> release = nullptr;
+    std::function<void(void*)> release = nullptr;
   };
-
-  static constexpr std::size_t kMappedBytes = 16 << 10;
 
   struct Stats {
     std::int64_t cached_bytes = 0;
@@ -67,13 +63,14 @@ class SlabPool {
 
   // Takes back what Slab::Detach returned. Any thread; its signature is that of a gRPC slice's
   // destroy callback. Holds a lock for a few instructions and calls nothing under it.
-  static void Return(void* detached);
+  static void Return(void* data);
 
   Stats stats() const;
 
  private:
-  friend struct SlabMemory;
+  friend class Slab;
   struct Core;
+  struct Header;
 
   std::shared_ptr<Core> core_;
 };

@@ -1,12 +1,9 @@
 #include "server/slab_pool.h"
 
-#include <unistd.h>
-
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -54,16 +51,14 @@ TEST(SlabPool, ReusesWithinAClassOnly) {
 TEST(SlabPool, DetachedSlabIsNotReusedUntilReturned) {
   SlabPool pool({});
   Slab slab = pool.Allocate(4096);
-  void* const data = slab.data();
-  void* const detached = slab.Detach();
+  void* data = slab.Detach();
   EXPECT_FALSE(slab);
-  EXPECT_EQ(slab.data(), nullptr);
   EXPECT_EQ(slab.size(), 0u);
   slab = Slab();  // gives nothing back
   EXPECT_EQ(pool.stats().in_use_bytes, 4096);
   Slab second = pool.Allocate(4096);
   EXPECT_NE(second.data(), data);
-  SlabPool::Return(detached);
+  SlabPool::Return(data);
   EXPECT_EQ(pool.stats().cached_bytes, 4096);
   EXPECT_EQ(pool.Allocate(4096).data(), data);
 }
@@ -76,35 +71,6 @@ TEST(SlabPool, CacheIsBounded) {
   }
   EXPECT_EQ(pool.stats().cached_bytes, 8192);
   EXPECT_EQ(pool.stats().in_use_bytes, 0);
-}
-
-// What the system has of the process, in bytes.
-std::int64_t ResidentBytes() {
-  std::ifstream statm("/proc/self/statm");
-  std::int64_t pages = 0, resident = 0;
-  statm >> pages >> resident;
-  return resident * sysconf(_SC_PAGESIZE);
-}
-
-// Slabs that are freed between buffers of others, which stay: on one heap the holes would stay too.
-TEST(SlabPool, WhatIsFreedGoesBackToTheSystem) {
-  constexpr std::size_t kSlab = 32 << 10;
-  constexpr int kSlabs = 2000;  // 64 MB
-  SlabPool pool({.max_cached_bytes = 0});
-  std::vector<std::unique_ptr<char[]>> others;
-  const std::int64_t before = ResidentBytes();
-  std::int64_t most = 0;
-  {
-    std::vector<Slab> slabs;
-    for (int i = 0; i < kSlabs; ++i) {
-      slabs.push_back(pool.Allocate(kSlab));
-      std::memset(slabs.back().data(), i, kSlab);
-      others.push_back(std::make_unique<char[]>(100));
-    }
-    most = ResidentBytes() - before;
-  }
-  EXPECT_GE(most, std::int64_t{kSlab} * kSlabs);
-  EXPECT_LE(ResidentBytes() - before, most / 4);
 }
 
 TEST(SlabPool, MovesTransferOwnership) {
@@ -120,21 +86,17 @@ TEST(SlabPool, MovesTransferOwnership) {
 }
 
 TEST(SlabPool, OutstandingSlabsKeepItsMemoryAlive) {
-  std::byte* data;
-  void* detached;
+  void* data;
   {
     SlabPool pool({});
-    Slab slab = pool.Allocate(4096);
-    data = slab.data();
-    detached = slab.Detach();
+    data = pool.Allocate(4096).Detach();
   }
   std::memset(data, 1, 4096);
-  SlabPool::Return(detached);
+  SlabPool::Return(data);
 }
 
 TEST(SlabPool, AllMemoryComesFromAndGoesBackToTheGivenAllocator) {
   int live = 0;
-  std::size_t released = 0;
   {
     SlabPool pool({.allocate =
                        [&](std::size_t size) {
@@ -142,21 +104,19 @@ TEST(SlabPool, AllMemoryComesFromAndGoesBackToTheGivenAllocator) {
                          return std::aligned_alloc(64, size);
                        },
                    .release =
-                       [&](void* memory, std::size_t size) {
+                       [&](void* memory) {
                          --live;
-                         released += size;
                          std::free(memory);
                        }});
     Slab a = pool.Allocate(1), b = pool.Allocate(10'000);
     EXPECT_EQ(live, 2);
   }
   EXPECT_EQ(live, 0);
-  EXPECT_EQ(released, 4096u + 16384u);
 }
 
 TEST(SlabPool, OutOfMemoryGivesAnEmptySlab) {
-  SlabPool pool({.allocate = [](std::size_t) -> void* { return nullptr; },
-                 .release = [](void*, std::size_t) {}});
+  SlabPool pool(
+      {.allocate = [](std::size_t) -> void* { return nullptr; }, .release = [](void*) {}});
   EXPECT_FALSE(pool.Allocate(4096));
   EXPECT_EQ(pool.stats().in_use_bytes, 0);
   SlabPool heap({});
@@ -169,13 +129,8 @@ TEST(SlabPool, ThreadsNeverShareASlab) {
   SlabPool pool({.max_cached_bytes = 1 << 20});
   std::mutex mutex;
   std::condition_variable filled;
-  struct Sent {
-    const std::byte* data;
-    void* detached;
-    unsigned char mark;
-  };
-  std::deque<Sent> sent;  // guarded by mutex
-  int senders = 2;        // guarded by mutex
+  std::deque<std::pair<void*, unsigned char>> sent;  // guarded by mutex
+  int senders = 2;                                   // guarded by mutex
   std::atomic<int> wrong{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 2; ++t) {
@@ -185,8 +140,7 @@ TEST(SlabPool, ThreadsNeverShareASlab) {
         Slab slab = pool.Allocate(i % 3 == 0 ? 3000 : 6000);
         std::memset(slab.data(), mark, 3000);
         std::lock_guard lock(mutex);
-        const std::byte* const data = slab.data();
-        sent.push_back({data, slab.Detach(), mark});
+        sent.emplace_back(slab.Detach(), mark);
         filled.notify_one();
       }
       std::lock_guard lock(mutex);
@@ -198,11 +152,12 @@ TEST(SlabPool, ThreadsNeverShareASlab) {
         std::unique_lock lock(mutex);
         filled.wait(lock, [&] { return !sent.empty() || senders == 0; });
         if (sent.empty()) return;
-        const auto [data, detached, mark] = sent.front();
+        const auto [data, mark] = sent.front();
         sent.pop_front();
         lock.unlock();
-        for (int i = 0; i < 3000; ++i) wrong += static_cast<unsigned char>(data[i]) != mark;
-        SlabPool::Return(detached);
+        const auto* bytes = static_cast<unsigned char*>(data);
+        for (int i = 0; i < 3000; ++i) wrong += bytes[i] != mark;
+        SlabPool::Return(data);
       }
     });
   }
