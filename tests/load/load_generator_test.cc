@@ -143,8 +143,7 @@ TEST_F(LoadGeneratorTest, BadInputIsNamed) {
   Connect();
   LoadOptions options = Short(ArrivalKind::kClosed);
   const auto error = [&](std::vector<double> weights) {
-    return std::string(
-        RunLoad(*client_, items_, weights, options, 1, nullptr).status().message());
+    return std::string(RunLoad(*client_, items_, weights, options, 1, nullptr).status().message());
   };
   ASSERT_THAT(Run(options).status(), IsOk());
   EXPECT_THAT(error({1.0}), HasSubstr("items: must be at least one, with a weight each; 2 and 1"));
