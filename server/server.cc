@@ -268,7 +268,7 @@ absl::Status Server::Impl::StartServing() {
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
   builder.SetMaxSendMessageSize(static_cast<int>(options.max_message_bytes));
   // gRPC collects a message before it checks its size, whatever size that says; beyond this it ends
-  // streams instead. Its windows shrink once a tenth is in use.
+  // streams instead, of its own choice. Its windows shrink once a tenth is in use.
   grpc::ResourceQuota quota("softlossd");
   quota.Resize(static_cast<std::size_t>(kReceiveQuotaBudgets * options.global_budget_bytes));
   builder.SetResourceQuota(quota);
