@@ -9,7 +9,7 @@
 namespace softloss {
 namespace {
 
-// Replies go together up to this size: beyond it, a message's fixed cost does not count.
+// Replies go together up to this size, as requests do (client/cpp/batch.h).
 constexpr std::size_t kBatchBytes = 128 << 10;
 
 }  // namespace

@@ -28,7 +28,7 @@ class Batch {
   grpc::ByteBuffer Take(bool as_batch);
 
  private:
-  // Moving a message costs as much as moving this many of its bytes several times over.
+  // Of a batch; beyond it, moving the bytes costs several times what moving a message does.
   static constexpr std::size_t kBytes = 128 << 10;
 
   std::size_t most_messages_ = 0;
