@@ -59,9 +59,13 @@ __device__ inline bool IsFinite(double x) { return Abs(x) < Infinity<double>(); 
 
 // The larger, or NaN if either is.
 __device__ inline float MaxNan(float a, float b) {
+#ifdef __CUDA_ARCH__
   float r;
   asm("max.NaN.f32 %0, %1, %2;" : "=f"(r) : "f"(a), "f"(b));
   return r;
+#else
+  return a != a || b != b ? Nan<float>() : fmaxf(a, b);
+#endif
 }
 __device__ inline double MaxNan(double a, double b) { return (b > a || b != b) ? b : a; }
 

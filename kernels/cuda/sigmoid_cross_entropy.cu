@@ -8,6 +8,8 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numeric.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/shared.cuh"
+#include "kernels/cuda/start.h"
 
 namespace softloss::cuda {
 namespace {
@@ -360,10 +362,14 @@ class LeafWorker {
   const Real pos_weight_;
 };
 
+struct Scratch {
+  double v[4 * kMaxWarps];
+};
+
 template <class T>
 __global__ void __launch_bounds__(kThreads, sizeof(typename T::Real) == 4 ? 3 : 1)
     SigmoidKernel(const __grid_constant__ Params p) {
-  __shared__ double scratch[4 * kMaxWarps];
+  double* const scratch = SharedState<Scratch>()->v;
 
   const bool block_per_leaf = p.threads_per_leaf == kThreads;
   const int lane = block_per_leaf ? threadIdx.x : threadIdx.x % kWarp;
@@ -400,8 +406,7 @@ template <class T>
 cudaError_t Run(const Params& p, cudaStream_t stream) {
   const std::int64_t per_block = kThreads / p.threads_per_leaf;
   const std::int64_t blocks = (p.leaves + per_block - 1) / per_block;
-  SigmoidKernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, stream>>>(p);
-  return cudaGetLastError();
+  return Start(SigmoidKernel<T>, {blocks, kThreads, sizeof(Scratch), 1}, stream, p);
 }
 
 }  // namespace

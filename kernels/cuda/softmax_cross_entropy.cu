@@ -14,6 +14,8 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/numeric.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/shared.cuh"
+#include "kernels/cuda/start.h"
 #include "kernels/cuda/tile.cuh"
 
 namespace softloss::cuda {
@@ -130,7 +132,7 @@ class RowGroup {
   // Every block writes its values to every other's `exchange`; returns how many blocks there are.
   template <int N>
   __device__ int Exchange(const double (&v)[N]) {
-#if __CUDA_ARCH__ >= 900
+#if __CUDA_ARCH__ >= 900 || defined(SOFTLOSS_CUDA_EMULATION)
     cg::cluster_group cluster = cg::this_cluster();
     const int size = static_cast<int>(cluster.num_blocks());
     const int rank = static_cast<int>(cluster.block_rank());
@@ -162,16 +164,19 @@ struct RowView {
   Index stride;  // elements between classes
 };
 
+struct BlockState {
+  double scratch[5 * kMaxWarps];
+  double exchange[5 * kMaxCluster];
+};
+
 template <class T, bool kShared, bool kCluster>
 __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2 : 1)
     SoftmaxKernel(const Params p) {
   using Real = typename T::Real;
   using Index = std::conditional_t<kShared, int, std::int64_t>;
-  extern __shared__ int4 tile[];
-  __shared__ double scratch[5 * kMaxWarps];
-  __shared__ double exchange[kCluster ? 5 * kMaxCluster : 1];
-
-  std::byte* const shared = reinterpret_cast<std::byte*>(tile);
+  double* const scratch = SharedState<BlockState>()->scratch;
+  double* const exchange = SharedState<BlockState>()->exchange;
+  std::byte* const shared = SharedAfter<BlockState>();
   const int rank = kCluster ? static_cast<int>(blockIdx.x % p.cluster) : 0;
   std::int64_t leaf = kCluster ? blockIdx.x / p.cluster : blockIdx.x;
   const DeviceSegment& s = FindSegment(p.segments, p.count, leaf);
@@ -457,12 +462,6 @@ __global__ void __launch_bounds__(kMaxThreads, sizeof(typename T::Real) == 4 ? 2
   }
 }
 
-struct Shape {
-  int threads;
-  std::int64_t blocks;
-  std::int64_t shared_bytes;
-};
-
 std::int64_t PowerOfTwoAtLeast(std::int64_t n) {
   std::int64_t power = 1;
   while (power < n) power *= 2;
@@ -506,19 +505,19 @@ bool ShapeClassLast(const KernelKey& key, const DeviceLimits& limits, Params* p,
     shape->threads = kTileThreads;
     p->lanes = LanesPerRow(classes);
     p->tile_rows = kTileThreads / p->lanes;
-    shape->shared_bytes = LayOut(key, p->tile_rows * classes, p);
+    shape->shared_bytes = static_cast<int>(LayOut(key, p->tile_rows * classes, p));
     return shape->shared_bytes <= limits.shared_bytes_per_block;
   }
   shape->threads = classes <= 2048 ? 128 : classes <= 4096 ? 256 : kMaxThreads;
   p->lanes = shape->threads;
   p->tile_rows = 1;
-  shape->shared_bytes = LayOut(key, classes, p);
+  shape->shared_bytes = static_cast<int>(LayOut(key, classes, p));
   if (key.leaf_rows == 1 && limits.max_cluster > 1) {
     p->cluster = static_cast<int>(std::min<std::int64_t>(
         limits.max_cluster,
         PowerOfTwoAtLeast((shape->shared_bytes + kSliceBytes - 1) / kSliceBytes)));
     p->slice = (classes + p->cluster - 1) / p->cluster;
-    shape->shared_bytes = LayOut(key, p->slice, p);
+    shape->shared_bytes = static_cast<int>(LayOut(key, p->slice, p));
   }
   return shape->shared_bytes <= limits.shared_bytes_per_block;
 }
@@ -534,40 +533,10 @@ bool ShapeTile(const KernelKey& key, const DeviceLimits& limits, Params* p, Shap
     // Odd padding between class lines spreads a row's lanes over the banks.
     const int padded = p->tile_rows + (p->lanes > 1 ? kWarp / p->lanes : 0);
     p->line_stride = (padded + unit - 1) / unit * unit;
-    shape->shared_bytes = LayOut(key, key.classes * p->line_stride, p);
+    shape->shared_bytes = static_cast<int>(LayOut(key, key.classes * p->line_stride, p));
     if (shape->shared_bytes <= kTileBytes || p->tile_rows <= 8) break;
   }
   return shape->shared_bytes <= limits.shared_bytes_per_block;
-}
-
-template <typename Kernel>
-cudaError_t Start(Kernel kernel, const Params& p, const Shape& shape, cudaStream_t stream) {
-  cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           static_cast<int>(shape.shared_bytes));
-  if (error != cudaSuccess) return error;
-  // As many blocks as fit: nothing here profits from a larger L1 cache.
-  error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                               cudaSharedmemCarveoutMaxShared);
-  if (error != cudaSuccess) return error;
-  if (p.cluster > 8) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-    if (error != cudaSuccess) return error;
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
-  config.blockDim = dim3(shape.threads);
-  config.dynamicSmemBytes = static_cast<std::size_t>(shape.shared_bytes);
-  config.stream = stream;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = p.cluster;
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
-  config.attrs = &cluster;
-  config.numAttrs = p.cluster > 1 ? 1 : 0;
-  error = cudaLaunchKernelEx(&config, kernel, p);
-  const cudaError_t last = cudaGetLastError();
-  return error != cudaSuccess ? error : last;
 }
 
 template <class T>
@@ -586,11 +555,15 @@ cudaError_t Run(const KernelKey& key, const DeviceLimits& limits, Params p, std:
     p.lanes = kMaxThreads;
     p.tile_rows = 1;
     shape.blocks = leaves;
-    return Start(SoftmaxKernel<T, false, false>, p, shape, stream);
+    shape.cluster = 1;
+    shape.shared_bytes = static_cast<int>(sizeof(BlockState));
+    return Start(SoftmaxKernel<T, false, false>, shape, stream, p);
   }
   shape.blocks = leaves * p.cluster;
-  return p.cluster > 1 ? Start(SoftmaxKernel<T, true, true>, p, shape, stream)
-                       : Start(SoftmaxKernel<T, true, false>, p, shape, stream);
+  shape.cluster = p.cluster;
+  shape.shared_bytes += static_cast<int>(sizeof(BlockState));
+  return p.cluster > 1 ? Start(SoftmaxKernel<T, true, true>, shape, stream, p)
+                       : Start(SoftmaxKernel<T, true, false>, shape, stream, p);
 }
 
 double LabelStep(const KernelKey& key) {
