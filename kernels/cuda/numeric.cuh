@@ -16,6 +16,10 @@ namespace softloss::cuda {
 // Instead of a DType in a template argument: decided at run time, by a uniform branch.
 inline constexpr DType kAnyDType = static_cast<DType>(0);
 
+// SizeOf, for device code.
+template <DType D>
+inline constexpr int kSizeOf = static_cast<int>(SizeOf(D));
+
 __device__ inline float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 __device__ inline double Fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 __device__ inline float Exp(float x) { return expf(x); }
@@ -32,10 +36,83 @@ __device__ inline float ExpOfDifference(float x, float m, float difference) {
 __device__ inline double ExpOfDifference(double, double, double difference) {
   return exp(difference);
 }
+// 2^x for |x| ≤ 1, to 2^-22 of itself.
+__device__ inline float Exp2(float x) {
+#ifdef __CUDA_ARCH__
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2f(x);
+#endif
+}
+
+// e^(x - m) for one finite m and many x ≤ m, as 2^(x·log2 e - whole - fraction) with m·log2 e split once:
+// the part of x·log2 e behind the point comes out of one fused multiply-add, so that, other than in
+// x - m, no digit of x is lost however far below m it is.
+template <typename Real>
+class RowExp;
+
+template <>
+class RowExp<float> {
+ public:
+  static constexpr float kMax = 0x1p21f;  // of |m|
+
+  __device__ explicit RowExp(float m) {
+    const float whole = rintf(m * kHigh);
+    // Added to it, a number's nearest integer n shows in the low bits: those of 2^(n - whole), shifted.
+    magic_ = kShift + 127.0f - whole;
+    fraction_ = Fma(m, kLow, Fma(m, kHigh, -whole));
+  }
+
+  // 0 for x = -∞; NaN for NaN.
+  __device__ float operator()(float x) const {
+    const float shifted = fmaxf(Fma(x, kHigh, magic_), kShift + 1.0f);
+    const float n = shifted - magic_;
+    const float behind = Fma(x, kHigh, -n) + Fma(x, kLow, -fraction_);
+    return Exp2(behind) * __int_as_float(__float_as_int(shifted) << 23);
+  }
+
+ private:
+  static constexpr float kHigh = 1.44269502f;  // log2 e, and what is left of it
+  static constexpr float kLow = 1.925963e-8f;
+  static constexpr float kShift = 12582912.0f;  // 1.5·2^23
+
+  float magic_;
+  float fraction_;
+};
+
+template <>
+class RowExp<double> {
+ public:
+  static constexpr double kMax = 1.7e308;  // any
+  __device__ explicit RowExp(double m) : m_(m) {}
+  __device__ double operator()(double x) const { return exp(x - m_); }
+
+ private:
+  double m_;
+};
+
 __device__ inline float Log1p(float x) { return log1pf(x); }
 __device__ inline double Log1p(double x) { return log1p(x); }
 __device__ inline float Abs(float x) { return fabsf(x); }
 __device__ inline double Abs(double x) { return fabs(x); }
+// x / d for d in [1, 2^31], to two ulp in fp32.
+__device__ inline float Divide(float x, float d) { return __fdividef(x, d); }
+__device__ inline double Divide(double x, double d) { return x / d; }
+// log1p(x) for x in [0, 1] as 2·artanh(x / (2 + x)), by its series: no branches, and relative to 4e-7.
+__device__ inline float Log1pOfUnit(float x) {
+  const float s = __fdividef(x, 2.0f + x);
+  const float z = s * s;
+  float sum = Fma(z, 1.0f / 15, 1.0f / 13);
+  sum = Fma(z, sum, 1.0f / 11);
+  sum = Fma(z, sum, 1.0f / 9);
+  sum = Fma(z, sum, 1.0f / 7);
+  sum = Fma(z, sum, 1.0f / 5);
+  sum = Fma(z, sum, 1.0f / 3);
+  const float twice = 2 * s;
+  return Fma(twice * z, sum, twice);
+}
 // 1 / x for x in [1, 2].
 __device__ inline float Reciprocal(float x) { return __fdividef(1.0f, x); }
 __device__ inline double Reciprocal(double x) { return 1.0 / x; }
@@ -56,6 +133,10 @@ __device__ inline Real Infinity() {
 }
 __device__ inline bool IsFinite(float x) { return Abs(x) < Infinity<float>(); }
 __device__ inline bool IsFinite(double x) { return Abs(x) < Infinity<double>(); }
+
+// Whether x is in [0, 1]; may be false for -0.
+__device__ inline bool InUnitInterval(float x) { return __float_as_uint(x) <= 0x3f800000u; }
+__device__ inline bool InUnitInterval(double x) { return x >= 0 && x <= 1; }
 
 // The larger, or NaN if either is.
 __device__ inline float MaxNan(float a, float b) {

@@ -8,7 +8,7 @@
 namespace softloss::cuda {
 
 inline constexpr int kWarp = 32;
-inline constexpr int kMaxWarps = 16;  // of the largest block
+inline constexpr int kMaxWarps = 32;  // of the largest block
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The segment that holds leaf `leaf` of the launch.
