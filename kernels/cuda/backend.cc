@@ -43,14 +43,21 @@ class Layout {
 struct Placement {
   Segment* segment = nullptr;
   std::size_t prediction = 0, label = 0, mask = 0, row_weight = 0;
-  std::size_t class_weight = 0, pos_weight = 0;
+  std::size_t class_weight = 0, pos_weight = 0, class_mask = 0;
   std::size_t gradient = 0, row_loss = 0, leaves = 0;
 };
 
+// The values of both are equal; those past the last are not served.
+static_assert(static_cast<int>(Loss::kSoftmaxCrossEntropy) ==
+              static_cast<int>(cuda::KernelLoss::kSoftmaxCrossEntropy));
+static_assert(static_cast<int>(Loss::kSymmetricCrossEntropy) ==
+              static_cast<int>(cuda::KernelLoss::kSymmetricCrossEntropy));
+constexpr auto kLastServed = Loss::kSymmetricCrossEntropy;
+
 cuda::KernelKey ToKernelKey(const ScoreKey& key) {
   cuda::KernelKey out;
-  out.loss = key.loss == Loss::kSoftmaxCrossEntropy ? cuda::KernelLoss::kSoftmaxCrossEntropy
-                                                    : cuda::KernelLoss::kSigmoidCrossEntropy;
+  out.loss = static_cast<cuda::KernelLoss>(key.loss);
+  out.general = key.general;
   out.prediction = key.prediction;
   out.label = key.label.dtype;
   out.has_gradient = key.gradient.has_value();
@@ -62,6 +69,11 @@ cuda::KernelKey ToKernelKey(const ScoreKey& key) {
   out.classes = key.classes;
   out.leaf_rows = LeafRows(key.classes);
   return out;
+}
+
+cuda::DeviceParameters ToDevice(const LossParameters& p, PredictionKind kind) {
+  return {p.temperature, p.z_loss,  p.alpha, p.beta,
+          p.gamma,       p.epsilon, p.q,     kind == PredictionKind::kProbabilities};
 }
 
 class CudaBackend final : public Backend {
@@ -97,9 +109,7 @@ class CudaBackend final : public Backend {
           absl::StrCat("prediction.shape: the cuda backend takes at most ", kMaxClasses,
                        " classes; was ", key.classes));
     }
-    return CheckServed(
-        name(), key,
-        key.loss == Loss::kSigmoidCrossEntropy || key.loss == Loss::kSoftmaxCrossEntropy);
+    return CheckServed(name(), key, key.loss <= kLastServed, /*serves_general=*/true);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {
@@ -160,9 +170,11 @@ void CudaBackend::Place(absl::Span<Segment> batch) {
     if (s.spec == last) {  // segments of a job share their parameters
       p.class_weight = placements_[i - 1].class_weight;
       p.pos_weight = placements_[i - 1].pos_weight;
+      p.class_mask = placements_[i - 1].class_mask;
     } else {
       p.class_weight = input.Add(s.spec->class_weight.size() * sizeof(float));
       p.pos_weight = input.Add(s.spec->pos_weight.size() * sizeof(float));
+      p.class_mask = input.Add(s.spec->class_mask.size());
       last = s.spec;
     }
     p.prediction = input.Add(TotalSize(s.prediction));
@@ -207,6 +219,8 @@ void CudaBackend::Gather(const ScoreKey& key, Executor& executor) {
     d.class_weight =
         reinterpret_cast<const float*>(input(!spec.class_weight.empty(), p.class_weight));
     d.pos_weight = reinterpret_cast<const float*>(input(!spec.pos_weight.empty(), p.pos_weight));
+    d.class_mask =
+        reinterpret_cast<const std::uint8_t*>(input(!spec.class_mask.empty(), p.class_mask));
     d.pos_weight_count = static_cast<std::int32_t>(spec.pos_weight.size());
     d.gradient = key.gradient.has_value() ? out + p.gradient : nullptr;
     d.row_loss = s.row_loss.empty() ? nullptr : out + p.row_loss;
@@ -218,6 +232,7 @@ void CudaBackend::Gather(const ScoreKey& key, Executor& executor) {
     d.has_ignore_index = spec.ignore_index.has_value();
     d.ignore_index = spec.ignore_index.value_or(0);
     d.renormalize = spec.label_check == LabelCheck::kRenormalize;
+    d.parameters = ToDevice(ParametersOf(spec), spec.prediction_kind);
     std::memcpy(host + i * sizeof(DeviceSegment), &d, sizeof(d));
     leaf += static_cast<std::int64_t>(s.leaves.size());
   }
@@ -226,13 +241,14 @@ void CudaBackend::Gather(const ScoreKey& key, Executor& executor) {
     const Segment& s = *p.segment;
     const bool shared =
         i > 0 && placements_[static_cast<std::size_t>(i) - 1].segment->spec == s.spec;
-    const auto copy = [&](const std::vector<float>& from, std::size_t to) {
+    const auto copy = [&](const auto& from, std::size_t to) {
       if (!shared && !from.empty()) {
-        std::memcpy(host + to, from.data(), from.size() * sizeof(float));
+        std::memcpy(host + to, from.data(), from.size() * sizeof(from[0]));
       }
     };
     copy(s.spec->class_weight, p.class_weight);
     copy(s.spec->pos_weight, p.pos_weight);
+    copy(s.spec->class_mask, p.class_mask);
     const auto gather = [&](Fragments from, std::size_t to) {
       FragmentCursor(from).Copy(TotalSize(from), host + to);
     };

@@ -27,6 +27,29 @@ struct Params {
   bool class_last;
 };
 
+inline Params MakeParams(const KernelKey& key, const DeviceSegment* segments, int count,
+                         std::int64_t leaves) {
+  Params p{};
+  p.segments = segments;
+  p.count = count;
+  p.leaves = leaves;
+  p.classes = key.classes;
+  p.leaf_rows = static_cast<std::int32_t>(key.leaf_rows);
+  p.classes_reciprocal =
+      key.classes > 1
+          ? static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + key.classes - 1) / key.classes)
+          : 0;
+  while ((1 << p.leaf_shift) < p.leaf_rows) ++p.leaf_shift;
+  p.threads_per_leaf = key.leaf_rows * key.classes <= kWarpLeafElements ? kWarp : kThreads;
+  p.prediction = key.prediction;
+  p.label = key.label;
+  p.gradient = key.gradient;
+  p.has_gradient = key.has_gradient;
+  p.class_ids = key.class_ids;
+  p.class_last = key.class_last;
+  return p;
+}
+
 // What a thread adds up over its share of a leaf.
 struct Totals {
   double loss = 0;

@@ -25,13 +25,14 @@ cudaError_t QueryLimits(int device, DeviceLimits* limits) {
 cudaError_t Launch(const KernelKey& key, const DeviceLimits& limits, const DeviceSegment* segments,
                    int count, std::int64_t leaves, cudaStream_t stream) {
   if (leaves == 0) return cudaSuccess;
-  switch (key.loss) {
-    case KernelLoss::kSigmoidCrossEntropy:
-      return LaunchSigmoid(key, segments, count, leaves, stream);
-    case KernelLoss::kSoftmaxCrossEntropy:
-      return LaunchSoftmax(key, limits, segments, count, leaves, stream);
+  if (!key.general && key.loss == KernelLoss::kSigmoidCrossEntropy) {
+    return LaunchSigmoid(key, segments, count, leaves, stream);
   }
-  return cudaErrorInvalidValue;
+  if (!key.general && key.loss == KernelLoss::kSoftmaxCrossEntropy) {
+    return LaunchSoftmax(key, limits, segments, count, leaves, stream);
+  }
+  return IsElementwise(key.loss) ? LaunchElementLoss(key, segments, count, leaves, stream)
+                                 : LaunchClassLoss(key, segments, count, leaves, stream);
 }
 
 }  // namespace softloss::cuda

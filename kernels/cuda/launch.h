@@ -23,11 +23,17 @@ cudaError_t QueryLimits(int device, DeviceLimits* limits);
 cudaError_t Launch(const KernelKey& key, const DeviceLimits& limits, const DeviceSegment* segments,
                    int count, std::int64_t leaves, cudaStream_t stream);
 
-// One per loss, called by Launch.
+// Called by Launch. Cross entropies of logits have kernels of their own.
 cudaError_t LaunchSigmoid(const KernelKey& key, const DeviceSegment* segments, int count,
                           std::int64_t leaves, cudaStream_t stream);
 cudaError_t LaunchSoftmax(const KernelKey& key, const DeviceLimits& limits,
                           const DeviceSegment* segments, int count, std::int64_t leaves,
                           cudaStream_t stream);
+
+// The rest, in fp64: any loss and any option.
+cudaError_t LaunchElementLoss(const KernelKey& key, const DeviceSegment* segments, int count,
+                              std::int64_t leaves, cudaStream_t stream);
+cudaError_t LaunchClassLoss(const KernelKey& key, const DeviceSegment* segments, int count,
+                            std::int64_t leaves, cudaStream_t stream);
 
 }  // namespace softloss::cuda

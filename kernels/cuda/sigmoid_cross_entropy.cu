@@ -64,24 +64,7 @@ cudaError_t Run(const Params& p, cudaStream_t stream) {
 
 cudaError_t LaunchSigmoid(const KernelKey& key, const DeviceSegment* segments, int count,
                           std::int64_t leaves, cudaStream_t stream) {
-  Params p{};
-  p.segments = segments;
-  p.count = count;
-  p.leaves = leaves;
-  p.classes = key.classes;
-  p.leaf_rows = static_cast<std::int32_t>(key.leaf_rows);
-  p.classes_reciprocal =
-      key.classes > 1
-          ? static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + key.classes - 1) / key.classes)
-          : 0;
-  while ((1 << p.leaf_shift) < p.leaf_rows) ++p.leaf_shift;
-  p.threads_per_leaf = key.leaf_rows * key.classes <= kWarpLeafElements ? kWarp : kThreads;
-  p.prediction = key.prediction;
-  p.label = key.label;
-  p.gradient = key.gradient;
-  p.has_gradient = key.has_gradient;
-  p.class_ids = key.class_ids;
-  p.class_last = key.class_last;
+  const Params p = MakeParams(key, segments, count, leaves);
 
   constexpr DType kF32 = DType::kF32, kF16 = DType::kF16, kBF16 = DType::kBF16;
   const auto is = [&](DType prediction, DType label, DType gradient) {

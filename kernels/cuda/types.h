@@ -8,7 +8,26 @@
 namespace softloss::cuda {
 
 // Values of kernels/loss.h, plan.h and backend.h in a form that device code can include.
-enum class KernelLoss : std::uint8_t { kSigmoidCrossEntropy, kSoftmaxCrossEntropy };
+enum class KernelLoss : std::uint8_t {
+  kSigmoidCrossEntropy = 1,
+  kSoftmaxCrossEntropy = 2,
+  kKlDivergence = 3,
+  kReverseKlDivergence = 4,
+  kJensenShannonDivergence = 5,
+  kDistillation = 6,
+  kBrier = 7,
+  kBinaryBrier = 8,
+  kQualityFocal = 9,
+  kExpectedFocal = 10,
+  kPoly1CrossEntropy = 11,
+  kGeneralizedCrossEntropy = 12,
+  kSymmetricCrossEntropy = 13,
+};
+
+constexpr bool IsElementwise(KernelLoss loss) {
+  return loss == KernelLoss::kSigmoidCrossEntropy || loss == KernelLoss::kBinaryBrier ||
+         loss == KernelLoss::kQualityFocal;
+}
 
 // What selects a kernel and its launch shape. Nothing else does: results depend on no batch.
 struct KernelKey {
@@ -17,6 +36,7 @@ struct KernelKey {
   DType label = DType::kF32;
   DType gradient = DType::kF32;  // read only if has_gradient
   bool has_gradient = true;
+  bool general = false;  // segments may have probabilities, a temperature, z-loss or a class mask
   bool class_ids = false;
   bool row_sum = false;  // u8 labels: u8 / Σ of the row instead of u8 / 255
   bool class_last = true;
@@ -49,6 +69,12 @@ struct Counters {
 inline constexpr std::int64_t kAlignment = 256;
 inline constexpr std::int64_t kSlack = 32;
 
+// Of LossSpec, for the kernels that take any loss.
+struct DeviceParameters {
+  double temperature, z_loss, alpha, beta, gamma, epsilon, q;
+  bool probabilities;
+};
+
 struct DeviceSegment {
   std::int64_t rows;
   std::int64_t first_leaf;  // leaves of the segments before this one
@@ -60,8 +86,9 @@ struct DeviceSegment {
   void* row_loss;            // null if not wanted
   LeafRecord* leaves;        // of this segment
   Counters* counters;
-  const float* class_weight;  // [classes], or null
-  const float* pos_weight;    // [classes] or [1], or null
+  const float* class_weight;       // [classes], or null
+  const std::uint8_t* class_mask;  // [classes], or null
+  const float* pos_weight;         // [classes] or [1], or null
   std::int32_t pos_weight_count;
   float label_smoothing;
   double ignore_value;
@@ -69,6 +96,7 @@ struct DeviceSegment {
   bool has_ignore_value;
   bool has_ignore_index;
   bool renormalize;
+  DeviceParameters parameters;
 };
 
 }  // namespace softloss::cuda

@@ -60,9 +60,14 @@ constexpr std::size_t kGuard = 64;  // bytes in front of and behind every alloca
 constexpr int kGuardByte = 0x5A;
 constexpr int kRubbish = 0xF7;
 
+int InitialCapability() {
+  const char* wanted = std::getenv("SOFTLOSS_CUDA_EMULATION_CAPABILITY");
+  return wanted == nullptr ? 90 : std::atoi(wanted);
+}
+
 struct Devices {
   int count = 1;
-  int compute_capability = 90;
+  int compute_capability = InitialCapability();
   std::size_t device_limit = std::numeric_limits<std::size_t>::max();
   std::size_t pinned_limit = std::numeric_limits<std::size_t>::max();
   int launches_to_break = -1;
@@ -154,7 +159,7 @@ void ResetDevices() {
   const Lock lock(Mutex());
   Devices& all = All();
   all.count = 1;
-  all.compute_capability = 90;
+  all.compute_capability = InitialCapability();
   all.device_limit = all.pinned_limit = std::numeric_limits<std::size_t>::max();
   all.launches_to_break = -1;
   all.broken = all.last = cudaSuccess;

@@ -1,4 +1,4 @@
-// What a tests of the backend may ask of the emulated device.
+// What tests of the backend may ask of the emulated device.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,7 +9,8 @@
 
 namespace cuda_emulation {
 
-// One healthy device of compute capability 9.0 with plenty of memory. What was allocated stays.
+// One healthy device of compute capability 9.0 (or SOFTLOSS_CUDA_EMULATION_CAPABILITY=80) with plenty of
+// memory. What was allocated stays.
 void ResetDevices();
 
 // How many there are, and of which compute capability (80 has no clusters, and less shared memory).

@@ -9,8 +9,6 @@
 #include <tuple>
 #include <utility>
 
-#define SOFTLOSS_CUDA_EMULATION 1
-
 enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
