@@ -27,10 +27,9 @@ class Buffer {
   // old ones. On failure the buffer is empty.
   absl::Status Reserve(std::size_t size);
   std::byte* data() const { return data_; }
-
- private:
   void Free();
 
+ private:
   std::byte* data_ = nullptr;
   std::size_t capacity_ = 0;
 };
