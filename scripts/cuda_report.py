@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """What every CUDA kernel takes: registers, stack frame, spills, shared memory.
 
-usage: cuda_report.py [BUILD_DIR]
+usage: cuda_report.py [BUILD_DIR [SOURCE…]]
 
-Compiles the CUDA sources of a configured build once more, with the assembler's report on, and prints
-it as a table. Needs nvcc and no GPU. Exits 1 if a kernel of a fixed set of dtypes spills.
+Compiles the CUDA sources of a configured build (those whose path contains a SOURCE, if any is given) once
+more, with the assembler's report on, and prints it as a table. Needs nvcc and no GPU. Exits 1 if a kernel of a fixed set of dtypes spills.
 """
 
 import concurrent.futures
@@ -51,7 +51,15 @@ def short_name(mangled: str) -> str:
 def main() -> int:
     build = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "build/gpu")
     commands = json.loads((build / "compile_commands.json").read_text())
-    sources = [c for c in commands if c["file"].endswith(".cu")]
+    wanted = sys.argv[2:] or [""]
+    sources = [
+        c
+        for c in commands
+        # Tests compile the same sources for an emulated device, as C++.
+        if c["file"].endswith(".cu")
+        and "nvcc" in c["command"]
+        and any(name in c["file"] for name in wanted)
+    ]
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         text = "".join(pool.map(report, sources))
     rows = []

@@ -23,7 +23,7 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DSOFTLOSS_CUDA=ON -D
 # The last ones exist where server and client are built.
 known=$(cmake --build "$build" --target help | sed -n 's/^\([A-Za-z0-9_]*\): phony$/\1/p')
 targets=()
-for target in backend_test backend_regimes_test cuda_kernels_bench softlossd softloss_gpu_e2e; do
+for target in backend_test backend_family_test backend_regimes_test cuda_kernels_bench softlossd softloss_gpu_e2e; do
   if grep -qx "$target" <<< "$known"; then targets+=("$target"); fi
 done
 cmake --build "$build" -j "${JOBS:-2}" --target "${targets[@]}"

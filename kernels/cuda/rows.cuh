@@ -20,11 +20,13 @@ namespace rows {
 
 inline constexpr int kElements = 16;
 inline constexpr int kMaxCluster = 16;
-inline constexpr int kMaxThreads = 512;
 
 // The threads that share a row: some lanes of a warp; warps of a block; blocks of a cluster; and those
 // again (a cluster of one block, perhaps), in chunks.
 enum class Scope { kWarp, kBlock, kCluster, kChunks };
+
+// Of a block, at most. Fewer leave each the registers that it needs, and more blocks to overlap.
+constexpr int MaxThreads(Scope scope) { return scope == Scope::kChunks ? 512 : 256; }
 
 // What the threads of a row, and of a leaf, tell each other.
 struct Exchange {
@@ -275,9 +277,8 @@ class Part {
 };
 
 template <class T, int V, Scope kScope>
-__global__ void __launch_bounds__(kScope == Scope::kWarp ? 256 : kMaxThreads,
-                                  sizeof(typename T::Real) == 4 ? (kScope == Scope::kWarp ? 3 : 2)
-                                                                : 1)
+__global__ void __launch_bounds__(MaxThreads(kScope),
+                                  sizeof(typename T::Real) == 4 && kScope != Scope::kChunks ? 3 : 1)
     Kernel(const __grid_constant__ Params p) {
   using Real = typename T::Real;
   constexpr bool kChunked = kScope == Scope::kChunks;

@@ -15,6 +15,13 @@ namespace {
 
 using namespace elements;  // NOLINT(google-build-using-namespace)
 
+// A function of its own, so that what it needs does not cost the simple case registers.
+template <class T>
+__device__ __attribute__((noinline)) void RunAny(const Params& p, const DeviceSegment& s,
+                                                 std::int64_t begin, int lane, Totals* totals) {
+  LeafWorker<T>(p, s, begin).Run(lane, p.threads_per_leaf, totals);
+}
+
 struct Scratch {
   double v[4 * kMaxWarps];
 };
@@ -39,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename T::Real) == 4 ? 3 : 
     simple = SimpleLeaf<T>::Takes(p, s);
     if (simple) SimpleLeaf<T>(p, s, leaf * p.leaf_rows).Run(lane, p.threads_per_leaf, &totals);
   }
-  if (!simple) LeafWorker<T>(p, s, leaf * p.leaf_rows).Run(lane, p.threads_per_leaf, &totals);
+  if (!simple) RunAny<T>(p, s, leaf * p.leaf_rows, lane, &totals);
 
   if (simple) totals.weight = totals.valid;
   AddConditions(totals.conditions, s.counters);

@@ -24,6 +24,7 @@ cudaError_t LaunchPlanes(const KernelKey& key, Params p, cudaStream_t stream);
 constexpr std::int64_t RoundUp(std::int64_t n, std::int64_t step) {
   return (n + step - 1) / step * step;
 }
+constexpr std::int64_t CeilDiv(std::int64_t n, std::int64_t step) { return (n + step - 1) / step; }
 constexpr int PowerOfTwoAtLeast(std::int64_t n) {
   int power = 1;
   while (power < n) power *= 2;

@@ -6,32 +6,38 @@ namespace {
 
 template <class T, int V>
 cudaError_t Run(const DeviceLimits& limits, Params p, cudaStream_t stream) {
-  using rows::kElements, rows::kMaxThreads;
-  p.threads_per_row =
-      std::min(kMaxThreads, PowerOfTwoAtLeast((p.classes + kElements - 1) / kElements));
-  p.blocks_per_row = 1;
-  constexpr std::int64_t kBlock = kMaxThreads * kElements;  // elements a block has at a time
-  if (p.leaf_rows == 1 && p.classes > kBlock) {
-    p.blocks_per_row =
-        std::min(limits.max_cluster, PowerOfTwoAtLeast((p.classes + kBlock - 1) / kBlock));
+  using rows::kElements, rows::MaxThreads, rows::Scope;
+  const auto elements = [](Scope scope) { return MaxThreads(scope) * kElements; };
+  // A row lies within a warp, a block or a cluster, else in larger blocks that may go over it in chunks.
+  Scope scope = p.classes <= kWarp * kElements ? Scope::kWarp : Scope::kBlock;
+  const auto blocks_of = [&](Scope s) {
+    return p.leaf_rows > 1
+               ? 1
+               : std::min(limits.max_cluster, PowerOfTwoAtLeast(CeilDiv(p.classes, elements(s))));
+  };
+  if (p.classes > elements(scope)) {
+    scope = static_cast<std::int64_t>(blocks_of(Scope::kCluster)) * elements(Scope::kCluster) >=
+                    p.classes
+                ? Scope::kCluster
+                : Scope::kChunks;
   }
-  p.slice = static_cast<int>(RoundUp((p.classes + p.blocks_per_row - 1) / p.blocks_per_row, V));
-  p.chunks = static_cast<int>((p.slice + kBlock - 1) / kBlock);
-  constexpr std::int64_t kUsualThreads = 256;
-  const std::int64_t most = static_cast<std::int64_t>(p.leaf_rows) * p.threads_per_row;
+  p.threads_per_row = std::min(MaxThreads(scope), PowerOfTwoAtLeast(CeilDiv(p.classes, kElements)));
+  p.blocks_per_row = scope == Scope::kCluster || scope == Scope::kChunks ? blocks_of(scope) : 1;
+  p.slice = static_cast<int>(RoundUp(CeilDiv(p.classes, p.blocks_per_row), V));
+  p.chunks = static_cast<int>(CeilDiv(p.slice, elements(scope)));
+  const int most = p.leaf_rows * p.threads_per_row;
   Shape shape = {};
-  shape.threads = static_cast<int>(
-      std::max<std::int64_t>(RoundUp(std::min(most, kUsualThreads), kWarp), p.threads_per_row));
+  shape.threads =
+      std::max(static_cast<int>(RoundUp(std::min(most, 256), kWarp)), p.threads_per_row);
   shape.blocks = p.leaves * p.blocks_per_row;
   shape.cluster = p.blocks_per_row;
   shape.shared_bytes = sizeof(rows::State);
-  if (p.chunks > 1) return Start(rows::Kernel<T, V, rows::Scope::kChunks>, shape, stream, p);
-  if (p.blocks_per_row > 1) {
-    return Start(rows::Kernel<T, V, rows::Scope::kCluster>, shape, stream, p);
+  switch (scope) {
+    case Scope::kWarp: return Start(rows::Kernel<T, V, Scope::kWarp>, shape, stream, p);
+    case Scope::kBlock: return Start(rows::Kernel<T, V, Scope::kBlock>, shape, stream, p);
+    case Scope::kCluster: return Start(rows::Kernel<T, V, Scope::kCluster>, shape, stream, p);
+    default: return Start(rows::Kernel<T, V, Scope::kChunks>, shape, stream, p);
   }
-  return p.threads_per_row > kWarp
-             ? Start(rows::Kernel<T, V, rows::Scope::kBlock>, shape, stream, p)
-             : Start(rows::Kernel<T, V, rows::Scope::kWarp>, shape, stream, p);
 }
 
 template <DType P, DType L>
