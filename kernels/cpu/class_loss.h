@@ -14,6 +14,10 @@ namespace softloss::cpu {
 // Row kernels need at least this many classes: a vector, on every SIMD width.
 inline constexpr std::size_t kMinRowClasses = 16;
 
+// Rows longer than this are read and written tile by tile, by losses that can, so that what is decoded
+// and encoded stays in the L1 cache.
+inline constexpr std::size_t kMaxWholeRow = 1024 + kMinRowClasses;
+
 // Rows side by side in SIMD lanes, the classes of a row in a column: for few classes, and for tiles,
 // where rows lie that way already.
 template <typename T>
@@ -34,9 +38,30 @@ struct ClassColumns {
   Fragments ahead;     // what will be read next, as far as that is known: a hint
 };
 
-// Rows longer than this are read and written by `rows` kernels tile by tile, so that what is decoded
-// and encoded stays in the L1 cache.
-inline constexpr std::size_t kMaxWholeRow = 1024 + kMinRowClasses;
+// Where tensors lie before they are decoded, or null where they are in pieces: what follows in memory is
+// read next. A hint.
+struct RawRow {
+  const std::byte* x = nullptr;
+  const std::byte* t = nullptr;
+  std::size_t x_size = 0, t_size = 0;  // bytes an element
+};
+
+// Whole rows one after another, a row's classes in SIMD lanes: at least kMinRowClasses, and at most
+// kMaxWholeRow.
+template <typename T>
+struct ClassRows {
+  std::size_t classes = 0;
+  std::size_t rows = 0;
+  const T* x = nullptr;               // [rows][classes], any alignment
+  const T* t = nullptr;               // [rows][classes]; or null, if the loss takes ids:
+  const std::int64_t* ids = nullptr;  // [rows], negative for inactive rows; the target is 1 there
+  T* gradient = nullptr;              // [rows][classes], any alignment, not over x or t; or null
+  // The gradient's rows are aligned to StreamAlignment(), and are written past the caches.
+  bool streams = false;
+  // [rows][classes rounded up to kRowQuantum] of as many rows as SIMD lanes, for the kernel's own use.
+  T* spare = nullptr;
+  RawRow raw;
+};
 
 // A long row's tensors. Pointers hold until the next call for the same tensor, and may be unaligned.
 template <typename T>
@@ -44,7 +69,7 @@ class RowTiles {
  public:
   struct Place {
     T* data = nullptr;
-    bool streams = false;  // as ClassRow::streams
+    bool streams = false;  // as ClassRows::streams
   };
 
   virtual ~RowTiles() = default;
@@ -55,14 +80,6 @@ class RowTiles {
   // Where to compute the gradient, and what delivers it from there.
   virtual Place GradientPlace(std::size_t begin, std::size_t n) = 0;
   virtual void WriteGradient(std::size_t begin, std::size_t n, const T* from) = 0;
-};
-
-// Where a row's tensors lie before they are decoded, or null where they are in pieces: what follows in
-// memory is read next. A hint.
-struct RawRow {
-  const std::byte* x = nullptr;
-  const std::byte* t = nullptr;
-  std::size_t x_size = 0, t_size = 0;  // bytes an element
 };
 
 // One row, the classes in SIMD lanes: for many classes.
@@ -77,9 +94,7 @@ struct ClassRow {
   T id_weight = 1;
   T row_weight = 1;
   T* gradient = nullptr;  // [classes], with the row weight, any alignment, not over x or t; or null
-  // `rows` only: the gradient is aligned to StreamAlignment(), and is written past the caches.
-  bool streams = false;
-  // `rows` only: null, or what stands for x, t and gradient.
+  // Null, or what stands for x, t and gradient; only if the loss takes tiles.
   RowTiles<T>* tiles = nullptr;
   RawRow raw;
   const T* class_weight = nullptr;  // [classes]; null where there is none or t has it
@@ -114,8 +129,9 @@ template <typename T>
 struct ClassLoss {
   // Whether class weights change t, like softmax cross entropy's; else the kernels multiply by them.
   bool weighs_labels = true;
-  // Whether `row` takes class ids; else it gets one-hot labels.
+  // Whether `row` and `short_rows` take class ids; else they get one-hot labels.
   bool takes_ids = false;
+  bool takes_tiles = false;  // whether `row` does
 
   // Fills rows.loss (0 for inactive rows), rows.gradient_square and the gradient, what check_labels
   // says, and marks unusual rows (kCount, kRescore; marks that check_labels did not ask for are kept):
@@ -125,9 +141,10 @@ struct ClassLoss {
 
   // For kMinRowClasses classes or more.
   ClassRowResult<T> (*row)(const ClassRow<T>& row) = nullptr;
-  // Several rows at once, all with t or all with ids, each with a spare of its own: the same bits as
-  // from `row`. Null: row by row.
-  void (*rows)(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) = nullptr;
+
+  // As `columns` where check_labels is set, for labels that are scored as given; entries of the arrays
+  // past the rows are left. Null: there is none.
+  bool (*short_rows)(const ClassRows<T>& block, const RowArrays<T>& rows) = nullptr;
 
   // The loss, without the row weight; the gradient to `gradient` [classes], which may be row.x. Null:
   // the reference's arithmetic serves the rows that the kernels do not.

@@ -3,15 +3,15 @@
 #include <cstring>
 #include <limits>
 #include <utility>
-#include <vector>
 
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/class_selection.h"
+#include "kernels/cpu/column_block.h"
 #include "kernels/cpu/label_transform.h"
-#include "kernels/cpu/row_block.h"
+#include "kernels/cpu/long_row.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/segment_io.h"
-#include "kernels/cpu/transpose.h"
+#include "kernels/cpu/stream.h"
 #include "kernels/cpu/unusual_rows.h"
 #include "kernels/row_semantics.h"
 
@@ -20,6 +20,10 @@ namespace {
 
 // Up to so many classes, rows are turned into columns: a row would fill few vectors.
 constexpr std::size_t kMaxTransposedClasses = 128;
+// From so many on, where a loss can, they are not: the turning costs more than lanes that go unused.
+constexpr std::size_t kMinShortRowClasses = 40;
+// Elements of short rows that are read and written at a time: they stay in the L1 cache.
+constexpr std::size_t kShortRowElements = 2048;
 // Tiles have more classes than this only with leaves of less than a SIMD vector of rows.
 constexpr std::size_t kMaxTileClasses = 1024;
 constexpr std::size_t kMaxLeafRows = 256;
@@ -35,6 +39,12 @@ std::size_t ColumnRows(std::size_t classes, bool class_last) {
   std::size_t rows = kMaxLeafRows;
   while (rows > 32 && rows * classes > (class_last ? 3072 : 6144)) rows /= 2;
   return rows;
+}
+
+// A multiple of the lanes of any SIMD width, or fewer than that.
+std::size_t ShortRows(std::size_t classes) {
+  const std::size_t rows = std::max<std::size_t>(1, kShortRowElements / classes);
+  return rows < kRowQuantum ? rows : rows / kRowQuantum * kRowQuantum;
 }
 
 template <typename T>
@@ -73,6 +83,9 @@ class ClassScorer {
     }
     transforms_ = transform_.row_sum || transform_.renormalize || transform_.smoothing > 0 ||
                   transform_.ignore != nullptr || transform_.class_weight != nullptr;
+    as_given_ = key.class_last && selection_.all() && !transforms_ && (dense_ || loss_.takes_ids);
+    short_rows_ = as_given_ && loss_.short_rows != nullptr && classes_ >= kMinShortRowClasses &&
+                  classes_ <= kMaxWholeRow;
 
     T* arrays = scratch.rows.Get<T>(9 * kMaxLeafRows);
     const auto next = [&] { return std::exchange(arrays, arrays + kMaxLeafRows); };
@@ -88,19 +101,24 @@ class ClassScorer {
       return status;
     }
     sum = LeafSum();
-    if (columns_) {
+    if (short_rows_) {
+      const std::size_t step = ShortRows(classes_);
+      std::fill(rows_.loss + n, rows_.loss + (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum,
+                T(0));
+      for (std::size_t i = 0; i < n; i += step) {
+        ScoreShortRows(row + static_cast<std::int64_t>(i), i, std::min(step, n - i), sum);
+      }
+    } else if (columns_) {
       const std::size_t step = ColumnRows(classes_, io_.key().class_last);
       for (std::size_t i = 0; i < n; i += step) {
         ScoreColumns(row + static_cast<std::int64_t>(i), i, std::min(step, n - i), sum);
       }
     } else {
       std::fill_n(rows_.gradient_square, kMaxLeafRows, T(0));
-      const bool at_once = loss_.rows != nullptr && io_.key().class_last && selection_.all() &&
-                           !transforms_ && (dense_ || loss_.takes_ids);
-      const std::size_t step = at_once ? RowBlock<T>::Rows(classes_) : 1;
-      for (std::size_t i = 0; i < n; i += step) {
+      const bool tiles = as_given_ && loss_.takes_tiles && classes_ > kMaxWholeRow;
+      for (std::size_t i = 0; i < n; ++i) {
         const std::int64_t at = row + static_cast<std::int64_t>(i);
-        at_once ? ScoreRows(at, i, std::min(step, n - i), sum) : ScoreRow(at, i, sum);
+        tiles ? ScoreLongRow(at, i, sum) : ScoreRow(at, i, sum);
       }
       FinishLosses(n, rows_, base_, log_factor_, others_);
     }
@@ -110,8 +128,6 @@ class ClassScorer {
   }
 
  private:
-  using Block = ClassColumns<T>;
-
   std::int64_t Element(std::int64_t row, std::size_t c) const {
     const auto cls = static_cast<std::int64_t>(c);
     return io_.key().class_last ? row * io_.key().classes + cls : cls * io_.segment().rows + row;
@@ -119,144 +135,108 @@ class ClassScorer {
 
   // Rows [row, row + n), entries [begin, begin + n) of the leaf's arrays, as columns.
   void ScoreColumns(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
-    Block block;
-    block.classes = classes_;
-    block.rows = n;
-    block.stride = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum;
-    block.x = scratch_.x.template Get<T>(classes_ * block.stride);
-    block.t = scratch_.t.template Get<T>(classes_ * block.stride);
-    block.gradient = io_.wants_gradient();
+    ClassColumns<T> block = column_block_.Read(row, n, dense_, ids_ + begin);
     block.check_labels = !transforms_;
     block.class_weight = term_weight_;
     block.spec = &spec_;
     block.parameters = &parameters_;
-    block.spare = scratch_.spare.template Get<T>(classes_ * block.stride);
-    ahead_.clear();
-    LoadColumns(row, block, io_.key().class_last, block.x,
-                [&](std::int64_t at, std::size_t m, T* to) {
-                  LookAhead(io_.RawPredictions(at, m), m * SizeOf(io_.key().prediction));
-                  return io_.Predictions(at, m, to);
-                });
-    if (dense_) {
-      const bool by_rows = io_.key().class_last || io_.sparse();
-      LoadColumns(row, block, by_rows, block.t, [&](std::int64_t at, std::size_t m, T* to) {
-        LookAhead(io_.RawLabels(at, m), m * SizeOf(io_.key().label.dtype));
-        return io_.Labels(at, m, to);
-      });
-    } else {
-      std::fill_n(block.t, classes_ * block.stride, T(0));
-      for (std::size_t i = 0; i < n; ++i) {
-        const std::int64_t id = ids_[begin + i];
-        const std::int64_t position = id < 0 ? -1 : selection_.Position(id);
-        if (position >= 0) block.t[static_cast<std::size_t>(position) * block.stride + i] = 1;
-      }
-    }
-    block.ahead = ahead_;
     const RowArrays<T> rows = rows_.From(begin);
     bool unusual = transforms_ && TransformLabels(transform_, block, rows);
     unusual |= loss_.columns(block, rows);
     if (!block.gradient) std::fill_n(rows.gradient_square, block.stride, T(0));
     if (unusual) {
-      for (std::size_t i = 0; i < n; ++i) {
-        if (rows.unusual[i] == 0 || !(rows.row_weight[i] > 0)) continue;
-        const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i,
-                                         rows.unusual[i] < T(kRescore), sum);
-        if (gradient == nullptr) continue;
-        rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * unusual_.loss());
+      RepairRows(row, begin, n, sum, [&](std::size_t i, const double* gradient) {
         for (std::size_t c = 0; c < classes_; ++c) {
           block.x[c * block.stride + i] = static_cast<T>(gradient[selection_.Index(c)]);
         }
+      });
+    }
+    if (block.gradient) column_block_.WriteGradient(row, block);
+  }
+
+  // The same, by rows.
+  void ScoreShortRows(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
+    const std::int64_t at = Element(row, 0);
+    const std::size_t elements = n * classes_;
+    ClassRows<T> block;
+    block.classes = classes_;
+    block.rows = n;
+    block.x = io_.Predictions(at, elements, scratch_.x.template Get<T>(elements));
+    if (dense_) block.t = io_.Labels(at, elements, scratch_.t.template Get<T>(elements));
+    block.ids = ids_ + begin;
+    block.raw.x = io_.RawPredictions(at, elements);
+    block.raw.x_size = SizeOf(io_.key().prediction);
+    block.raw.t = dense_ ? io_.RawLabels(at, elements) : nullptr;
+    block.raw.t_size = SizeOf(io_.key().label.dtype);
+    block.spare = scratch_.spare.template Get<T>(kRowQuantum * (classes_ + kRowQuantum));
+    if (io_.wants_gradient()) {
+      if (classes_ * sizeof(T) % StreamAlignment() == 0) {
+        block.gradient = io_.StreamedGradientPlace(at, elements);
+        block.streams = block.gradient != nullptr;
+      }
+      if (!block.streams) {
+        block.gradient =
+            io_.GradientPlace(at, elements, scratch_.decoded.template Get<T>(elements));
       }
     }
-    if (block.gradient) StoreColumns(row, block);
+    const RowArrays<T> rows = rows_.From(begin);
+    const bool unusual = loss_.short_rows(block, rows);
+    if (block.gradient == nullptr) std::fill_n(rows.gradient_square, n, T(0));
+    if (unusual) {
+      RepairRows(row, begin, n, sum, [&](std::size_t i, const double* gradient) {
+        if (block.gradient == nullptr) return;
+        if (block.streams) FlushStream();  // what is written again comes after it
+        StoreUnaligned(gradient, classes_, block.gradient + i * classes_);
+      });
+    }
+    if (block.gradient != nullptr) io_.WriteGradient(at, elements, block.gradient);
   }
 
-  // What follows what lies in one piece, the next block's, comes in while the kernel works.
-  void LookAhead(const std::byte* raw, std::size_t size) {
-    if (raw != nullptr) ahead_.push_back({raw + size, size});
-  }
-
-  // `by_rows`: `read` reads [rows, classes], wherever the class axis is.
-  template <class Read>
-  void LoadColumns(std::int64_t row, const Block& block, bool by_rows, T* to, Read read) {
-    if (by_rows) {
-      const std::size_t elements = block.rows * selection_.classes();
-      T* const decoded = scratch_.decoded.template Get<T>(elements);
-      const T* from = read(row * io_.key().classes, elements, decoded);
-      if (!selection_.all()) {
-        T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
-        selection_.Squeeze(from, block.rows, squeezed);
-        from = squeezed;
-      }
-      RowsToColumns(from, block.rows, classes_, to, block.stride);
-      return;
-    }
-    for (std::size_t c = 0; c < classes_; ++c) {
-      T* line = to + c * block.stride;
-      const T* from = read(Element(row, selection_.Index(c)), block.rows, line);
-      if (from != line) std::memcpy(line, from, block.rows * sizeof(T));
-    }
-  }
-
-  void StoreColumns(std::int64_t row, const Block& block) {
-    if (io_.key().class_last) {
-      const std::size_t elements = block.rows * selection_.classes();
-      T* place =
-          io_.GradientPlace(Element(row, 0), elements, scratch_.decoded.template Get<T>(elements));
-      if (selection_.all()) {
-        ColumnsToRows(block.x, block.stride, block.rows, classes_, place);
-      } else {
-        T* squeezed = scratch_.g.template Get<T>(block.rows * classes_);
-        ColumnsToRows(block.x, block.stride, block.rows, classes_, squeezed);
-        selection_.Spread(squeezed, block.rows, place);
-      }
-      io_.WriteGradient(Element(row, 0), elements, place);
-      return;
-    }
-    for (std::size_t c = 0; c < classes_; ++c) {
-      io_.WriteGradient(Element(row, selection_.Index(c)), block.rows, block.x + c * block.stride);
-    }
-    if (selection_.all()) return;
-    std::fill_n(block.x, block.rows, T(0));
-    for (std::size_t c = 0; c < selection_.classes(); ++c) {
-      if (!selection_.Exists(c)) io_.WriteGradient(Element(row, c), block.rows, block.x);
-    }
-  }
-
-  // Rows [row, row + n), entries [begin, begin + n) of the leaf's arrays, whose labels are as given.
-  void ScoreRows(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum) {
-    block_.Read(row, n, dense_);
+  // Looks at the rows of entries [begin, begin + n) that are marked as unusual; where the exact results
+  // are taken, calls replace(row from 0, their gradient [all classes], with the row weight).
+  template <class Replace>
+  void RepairRows(std::int64_t row, std::size_t begin, std::size_t n, LeafSum& sum,
+                  Replace replace) {
+    const RowArrays<T> rows = rows_.From(begin);
     for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t entry = begin + i;
-      const bool active = rows_.row_weight[entry] > 0;
-      base_[entry] = log_factor_[entry] = others_[entry] = 0;
-      rows_.label_sum[entry] = 1;
-      rows_.class_weighted[entry] = T(active);
-      if (!active) {
-        block_.Clear(i);
-        continue;
-      }
-      ClassRow<T>& in = block_.Add(i, entry);
-      in.id = ids_[entry];
-      in.row_weight = rows_.row_weight[entry];
-      in.class_weight = term_weight_;
-      in.spec = &spec_;
-      in.parameters = &parameters_;
+      if (rows.unusual[i] == 0 || !(rows.row_weight[i] > 0)) continue;
+      const double* gradient = Examine(row + static_cast<std::int64_t>(i), begin + i,
+                                       rows.unusual[i] < T(kRescore), sum);
+      if (gradient == nullptr) continue;
+      rows.loss[i] = static_cast<T>(static_cast<double>(rows.row_weight[i]) * unusual_.loss());
+      replace(i, gradient);
     }
-    block_.Score(loss_, [&](std::size_t entry, const ClassRowResult<T>& result) {
-      base_[entry] = result.loss;
-      log_factor_[entry] = result.log_factor;
-      others_[entry] = result.others;
-      rows_.gradient_square[entry] = result.gradient_square;
-      if (dense_) rows_.label_sum[entry] = rows_.class_weighted[entry] = result.label_sum;
-      if (result.usable && result.in_range) return;
-      const std::size_t i = entry - begin;
-      if (const double* exact =
-              RepairRow(row + static_cast<std::int64_t>(i), entry, result.usable, sum)) {
-        block_.Replace(i, [&](std::size_t c) { return static_cast<T>(exact[c]); });
-      }
-    });
-    block_.Write();
+  }
+
+  static void StoreUnaligned(const double* from, std::size_t n, T* to) {
+    for (std::size_t c = 0; c < n; ++c) {
+      const T g = static_cast<T>(from[c]);
+      std::memcpy(reinterpret_cast<std::byte*>(to) + c * sizeof(T), &g, sizeof(T));
+    }
+  }
+
+  // Row `row`, entry `i` of the leaf's arrays, tile by tile. Fills base_, log_factor_ and others_.
+  void ScoreLongRow(std::int64_t row, std::size_t i, LeafSum& sum) {
+    base_[i] = log_factor_[i] = others_[i] = 0;
+    rows_.label_sum[i] = 1;
+    rows_.class_weighted[i] = T(rows_.row_weight[i] > 0);
+    ClassRow<T> in = long_row_.Read(row, dense_);
+    if (!(rows_.row_weight[i] > 0)) return long_row_.Replace([](std::size_t) { return T(0); });
+    in.id = ids_[i];
+    in.row_weight = rows_.row_weight[i];
+    in.class_weight = term_weight_;
+    in.spec = &spec_;
+    in.parameters = &parameters_;
+    const ClassRowResult<T> result = loss_.row(in);
+    base_[i] = result.loss;
+    log_factor_[i] = result.log_factor;
+    others_[i] = result.others;
+    rows_.gradient_square[i] = result.gradient_square;
+    if (dense_) rows_.label_sum[i] = rows_.class_weighted[i] = result.label_sum;
+    if (result.usable && result.in_range) return;
+    if (const double* exact = RepairRow(row, i, result.usable, sum)) {
+      long_row_.Replace([&](std::size_t c) { return static_cast<T>(exact[c]); });
+    }
   }
 
   // Row `row`, entry `i` of the leaf's arrays, on its own. Fills base_, log_factor_ and others_.
@@ -324,10 +304,7 @@ class ClassScorer {
       if (!result.usable || !in_range) {
         const double* exact = RepairRow(row, i, result.usable, sum);
         if (exact != nullptr && gradient != nullptr) {
-          for (std::size_t c = 0; c < all_classes; ++c) {
-            const T g = static_cast<T>(exact[c]);
-            std::memcpy(reinterpret_cast<std::byte*>(gradient) + c * sizeof(T), &g, sizeof(T));
-          }
+          StoreUnaligned(exact, all_classes, gradient);
         }
       }
     } else if (gradient != nullptr) {
@@ -400,6 +377,8 @@ class ClassScorer {
   const double tolerance_;
   LabelTransform<T> transform_;
   bool transforms_ = false;
+  bool as_given_ = false;           // whole rows of all classes, and labels as they are
+  bool short_rows_ = false;         // scored by the loss's short_rows
   const T* term_weight_ = nullptr;  // class weights that the loss's kernels multiply by
   T ignore_ = 0;
   RowArrays<T> rows_;
@@ -407,8 +386,8 @@ class ClassScorer {
   T* log_factor_ = nullptr;
   T* others_ = nullptr;
   std::int64_t* ids_ = nullptr;
-  std::vector<Fragment> ahead_;
-  RowBlock<T> block_{io_};
+  ColumnBlock<T> column_block_{io_, selection_};
+  LongRow<T> long_row_{io_};
   UnusualRows<T> unusual_{io_, loss_, selection_, transform_, tally_};
 };
 

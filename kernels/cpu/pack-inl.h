@@ -81,6 +81,10 @@ HWY_INLINE V SumOfPack(const Pack<V, 2>& p) {
   return hn::Add(p.v[0], p.v[1]);
 }
 template <class V>
+HWY_INLINE V SumOfPack(const Pack<V, 3>& p) {
+  return hn::Add(hn::Add(p.v[0], p.v[1]), p.v[2]);
+}
+template <class V>
 HWY_INLINE V SumOfPack(const Pack<V, 4>& p) {
   return hn::Add(hn::Add(p.v[0], p.v[1]), hn::Add(p.v[2], p.v[3]));
 }
@@ -93,6 +97,11 @@ HWY_INLINE V DotOfPacks(const Pack<V, 1>& a, const Pack<V, 1>& b) {
 template <class V>
 HWY_INLINE V DotOfPacks(const Pack<V, 2>& a, const Pack<V, 2>& b) {
   return hn::MulAdd(a.v[1], b.v[1], hn::Mul(a.v[0], b.v[0]));
+}
+template <class V>
+HWY_INLINE V DotOfPacks(const Pack<V, 3>& a, const Pack<V, 3>& b) {
+  const V low = hn::MulAdd(a.v[1], b.v[1], hn::Mul(a.v[0], b.v[0]));
+  return hn::MulAdd(a.v[2], b.v[2], low);
 }
 template <class V>
 HWY_INLINE V DotOfPacks(const Pack<V, 4>& a, const Pack<V, 4>& b) {
@@ -130,18 +139,12 @@ HWY_INLINE Pack<V, N> Spread(const Pack<V, 1>& p) {
   return Spread<N>(p.v[0]);
 }
 
-// fp32: e^r for r = u - k·ln 2, |r| ≤ ln(2)/2, times 2^(bits of t), k = t - magic: the polynomial of
-// ExpReduced.
+// fp32: e^r for r = u - k·ln 2, |r| ≤ ln(2)/2, times 2^(bits of t): the polynomial of ExpReduced.
 template <class D, class V, std::size_t N>
 HWY_INLINE Pack<V, N> ExpReduced(D d, const Pack<V, N>& u, const Pack<V, N>& t,
-                                 const Pack<V, N>& magic) {
+                                 const Pack<V, N>& k) {
   const hn::RebindToSigned<D> di;
-  const auto k = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, t, magic);
-  const auto reduce = [&](const Pack<V, N>& from, float part) HWY_ATTR {
-    const V factor = InRegister(d, part);
-    return Each([&](V a, V b) HWY_ATTR { return hn::NegMulAdd(a, factor, b); }, k, from);
-  };
-  const auto r = reduce(reduce(u, 0.693359375f), -2.12194440e-4f);
+  const auto r = Each([&](V a, V b) HWY_ATTR { return SubtractLn2(d, a, b); }, k, u);
   const auto next = [&](const Pack<V, N>& p, float c) HWY_ATTR {
     const V coefficient = InRegister(d, c);
     return Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, b, coefficient); }, p, r);
@@ -188,11 +191,29 @@ HWY_INLINE Pack<V, N> ExpRelative(D d, const RelativeTo<V, N>& to, const Pack<V,
   if constexpr (sizeof(T) == 4) {
     const V log2_e = InRegister(d, 1.44269504f);
     const auto t = Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, log2_e, b); }, u, to.magic);
+    const auto k = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, t, to.magic);
     return Each([&](V a, V b, V c) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(b, c), a); },
-                ExpReduced(d, u, t, to.magic), t, to.floor);
+                ExpReduced(d, u, t, k), t, to.floor);
   } else {
     return Each([&](V a, V b) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(a, b), hn::Exp(d, a)); },
                 u, to.floor);
+  }
+}
+
+// The same where all vectors have the same maxima.
+template <class D, class V, std::size_t N, typename T = hn::TFromD<D>>
+HWY_INLINE Pack<V, N> ExpRelativeToOne(D d, const RelativeTo<V, 1>& to, const Pack<V, N>& x) {
+  const V subtract = to.subtract.v[0], magic = to.magic.v[0], floor = to.floor.v[0];
+  const auto u = Each([&](V a) HWY_ATTR { return hn::Sub(a, subtract); }, x);
+  if constexpr (sizeof(T) == 4) {
+    const V log2_e = hn::Set(d, 1.44269504f);
+    const auto t = Each([&](V a) HWY_ATTR { return hn::MulAdd(a, log2_e, magic); }, u);
+    const auto k = Each([&](V a) HWY_ATTR { return hn::Sub(a, magic); }, t);
+    return Each([&](V a, V b) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(b, floor), a); },
+                ExpReduced(d, u, t, k), t);
+  } else {
+    return Each([&](V a) HWY_ATTR { return hn::IfThenElseZero(hn::Ge(a, floor), hn::Exp(d, a)); },
+                u);
   }
 }
 
@@ -289,7 +310,8 @@ HWY_INLINE Pack<V, N> ExpNonPositive(D d, const Pack<V, N>& x, const Pack<V, N>&
   const auto magic = Spread<N>(hn::Set(d, 12582912.0f));
   const auto t =
       Each([&](V a, V b) HWY_ATTR { return hn::MulAdd(a, hn::Set(d, 1.44269504f), b); }, x, magic);
-  const auto e = ExpReduced(d, x, t, magic);
+  const auto k = Each([&](V a, V b) HWY_ATTR { return hn::Sub(a, b); }, t, magic);
+  const auto e = ExpReduced(d, x, t, k);
   return Each(
       [&](V a, V b, V c) HWY_ATTR {
         return hn::IfThenElseZero(hn::Ge(c, hn::Set(d, -85.0f)), hn::MulAdd(a, b, a));

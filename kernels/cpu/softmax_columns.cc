@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/prefetch.h"
+#include "kernels/cpu/softmax_between-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,21 +19,12 @@ namespace softloss::cpu::HWY_NAMESPACE {
 
 // Rows that go through the passes together, so that what one row waits for is another's work.
 inline constexpr std::size_t kRows = 64;
+// Vectors of rows of two classes in step: with more, they do not fit the registers.
+inline constexpr std::size_t kPackOfTwo = 2;
 // Classes whose terms are added in the compute type before they join a row's compensated sum. With one
 // big term and many small ones, every addition on a term's way, five here, may cost half a unit in the
 // last place of the sum.
 inline constexpr std::size_t kGroup = 16;
-
-// What some rows come to between the passes, an entry a row.
-template <typename T>
-struct Between {
-  HWY_ALIGN T max[kRows], dot[kRows], label_sum[kRows];
-  HWY_ALIGN T inside[kRows];                                // a mask: labels in [0, 1]
-  HWY_ALIGN T subtract[kRows], magic[kRows], floor[kRows];  // RelativeTo
-  HWY_ALIGN T at_max[kRows];                                // the exponential of the maximum
-  HWY_ALIGN T others[kRows], maxima[kRows];
-  HWY_ALIGN T scale[kRows];  // of the exponentials in the gradient
-};
 
 template <typename T>
 class ColumnsKernel {
@@ -70,9 +63,9 @@ class ColumnsKernel {
       }
       for (r = 0; r < packed; r += kPack * lanes) {
         if (block_.classes < kPack) prefetcher_.Fetch(lines_);
-        Prepare<kPack>(r);
+        between_.template Prepare<kPack>(r);
       }
-      for (; r < n; r += lanes) Prepare<1>(r);
+      for (; r < n; r += lanes) between_.template Prepare<1>(r);
       for (r = 0; r < n; r += lanes) Exponentials(begin, r);
       for (r = 0; r < packed; r += kPack * lanes) unusual |= Finish<kPack>(begin, r);
       for (; r < n; r += lanes) unusual |= Finish<1>(begin, r);
@@ -105,41 +98,34 @@ class ColumnsKernel {
     const T* t = block_.t + begin + r;
     CompensatedSum<D> dot(d), labels(d);
     UnitRange<D> even(d), odd(d);
-    const auto add = [&](V& dot_part, V& label_part, UnitRange<D>& range) HWY_ATTR {
-      const V target = hn::Load(d, t);
-      dot_part = hn::MulAdd(target, hn::Sub(max, hn::Load(d, x)), dot_part);
+    const auto add = [&](std::size_t i, V& dot_part, V& label_part, UnitRange<D>& range) HWY_ATTR {
+      const V target = hn::Load(d, t + i * stride);
+      dot_part = hn::MulAdd(target, hn::Sub(max, hn::Load(d, x + i * stride)), dot_part);
       label_part = hn::Add(label_part, target);
       range.Add(target);
-      x += stride;
-      t += stride;
     };
     for (std::size_t c = 0, classes = block_.classes; c < classes; c += kGroup) {
-      const std::size_t n = std::min(classes - c, kGroup);
-      V dot0 = hn::Zero(d), dot1 = dot0, labels0 = dot0, labels1 = dot0;
-      std::size_t i = 0;
-      for (; i + 2 <= n; i += 2) {
-        add(dot0, labels0, even);
-        add(dot1, labels1, odd);
+      std::size_t n = std::min(classes - c, kGroup);
+      // In four chains, each of which waits for its last sum.
+      V dot0 = hn::Zero(d), dot1 = dot0, dot2 = dot0, dot3 = dot0;
+      V labels0 = dot0, labels1 = dot0, labels2 = dot0, labels3 = dot0;
+      for (; n >= 4; n -= 4, x += 4 * stride, t += 4 * stride) {
+        add(0, dot0, labels0, even);
+        add(1, dot1, labels1, odd);
+        add(2, dot2, labels2, even);
+        add(3, dot3, labels3, odd);
       }
-      if (i < n) add(dot0, labels0, even);
-      dot.AddNext(hn::Add(dot0, dot1), c == 0);
-      labels.AddNext(hn::Add(labels0, labels1), c == 0);
+      for (; n > 0; --n, x += stride, t += stride) {
+        std::swap(dot0, dot1);
+        std::swap(labels0, labels1);
+        add(0, dot0, labels0, even);
+      }
+      dot.AddNext(hn::Add(hn::Add(dot0, dot1), hn::Add(dot2, dot3)), c == 0);
+      labels.AddNext(hn::Add(hn::Add(labels0, labels1), hn::Add(labels2, labels3)), c == 0);
     }
     hn::Store(dot.Total(), d, between_.dot + r);
     hn::Store(labels.Total(), d, between_.label_sum + r);
-    hn::Store(hn::VecFromMask(d, hn::And(even.Inside(), odd.Inside())), d, between_.inside + r);
-  }
-
-  template <std::size_t N>
-  HWY_INLINE void Prepare(std::size_t r) {
-    const D d;
-    const std::size_t lanes = hn::Lanes(d);
-    const auto max = LoadPack<N>(d, between_.max + r, lanes);
-    const auto to = RelativeToMax(d, max);
-    StorePack(to.subtract, d, between_.subtract + r, lanes);
-    StorePack(to.magic, d, between_.magic + r, lanes);
-    StorePack(to.floor, d, between_.floor + r, lanes);
-    StorePack(ExpRelative(d, to, max), d, between_.at_max + r, lanes);
+    hn::Store(hn::VecFromMask(d, hn::And(even.Inside(), odd.Inside())), d, inside_ + r);
   }
 
   // They replace the logits.
@@ -174,14 +160,12 @@ class ColumnsKernel {
     hn::Store(hn::ConvertTo(d, maxima), d, between_.maxima + r);
   }
 
-  // N classes. What has the maximum's exponential counts as a maximum: its share is the same.
+  // N classes.
   template <std::size_t N>
   HWY_INLINE static void Add(T* x, std::size_t stride, const RelativeTo<V, 1>& to, V at_max, V& sum,
                              hn::Vec<DI>& maxima) {
     const D d;
-    const auto e = ExpRelative(
-        d, RelativeTo<V, N>{Spread<N>(to.subtract), Spread<N>(to.magic), Spread<N>(to.floor)},
-        LoadPack<N>(d, x, stride));
+    const auto e = ExpRelativeToOne(d, to, LoadPack<N>(d, x, stride));
     StorePack(e, d, x, stride);
     sum = hn::Add(sum, SumOfPack(Each(
                            [&](V a) HWY_ATTR {
@@ -197,48 +181,39 @@ class ColumnsKernel {
   template <std::size_t N>
   HWY_INLINE bool Finish(std::size_t begin, std::size_t r) {
     const D d;
-    const V zero = hn::Zero(d), one = hn::Set(d, T(1));
+    const V zero = hn::Zero(d);
     const std::size_t lanes = hn::Lanes(d);
-    const auto load = [&](const T* from) HWY_ATTR { return LoadPack<N>(d, from, lanes); };
-    const auto others = load(between_.others + r);
-    const auto maxima = load(between_.maxima + r), dot = load(between_.dot + r);
-    const auto label_sum = load(between_.label_sum + r);
-    const auto e_max = load(between_.at_max + r);
-    const auto log_d = LogOnePlus(
-        d, Each([&](V a, V b, V c) HWY_ATTR { return hn::Add(hn::Div(a, b), hn::Sub(c, one)); },
-                others, e_max, maxima));
-    const auto loss =
-        Each([&](V a, V b, V c) HWY_ATTR { return hn::MulAdd(a, b, c); }, label_sum, log_d, dot);
-    StorePack(Each([&](V a, V b, V c, V e) HWY_ATTR { return hn::Div(a, hn::MulAdd(b, e, c)); },
-                   label_sum, maxima, others, e_max),
-              d, between_.scale + r, lanes);
+    const auto loss = between_.template Losses<N>(r);
     V marked = zero;
-    const auto inside = load(between_.inside + r);
     ForEach<N>([&](auto i) HWY_ATTR {
-      marked = hn::Max(marked, StoreRow(begin + r + i * lanes, loss.v[i], dot.v[i], label_sum.v[i],
-                                        hn::MaskFromVec(inside.v[i])));
+      const std::size_t at = r + i * lanes;
+      marked =
+          hn::Max(marked, StoreRow(rows_, begin + at, loss.v[i], hn::Load(d, between_.dot + at),
+                                   hn::Load(d, between_.label_sum + at),
+                                   hn::MaskFromVec(hn::Load(d, inside_ + at))));
     });
     return !hn::AllTrue(d, hn::Eq(marked, zero));
   }
 
   // A vector of row results. Returns the marks of unusual rows.
-  HWY_INLINE V StoreRow(std::size_t row, V loss, V dot, V label_sum, hn::Mask<D> inside) {
+  HWY_INLINE V StoreRow(const RowArrays<T>& rows, std::size_t row, V loss, V dot, V label_sum,
+                        hn::Mask<D> inside) {
     const D d;
-    const V weight = hn::Load(d, rows_.row_weight + row);
+    const V weight = hn::Load(d, rows.row_weight + row);
     hn::Store(hn::IfThenElseZero(hn::Gt(weight, hn::Zero(d)), hn::Mul(weight, loss)), d,
-              rows_.loss + row);
+              rows.loss + row);
     // A term that is NaN or infinite makes the sum so, whatever the label.
     const auto finite =
         hn::And(hn::Lt(hn::Abs(dot), infinity_), hn::Lt(hn::Abs(label_sum), infinity_));
     V mark = hn::IfThenZeroElse(finite, hn::Set(d, T(kRescore)));
     if (block_.check_labels) {
-      hn::Store(label_sum, d, rows_.label_sum + row);
-      hn::Store(label_sum, d, rows_.class_weighted + row);
+      hn::Store(label_sum, d, rows.label_sum + row);
+      hn::Store(label_sum, d, rows.class_weighted + row);
       mark = hn::Max(mark, hn::IfThenZeroElse(inside, hn::Set(d, T(kCount))));
     } else {
-      mark = hn::Max(mark, hn::Load(d, rows_.unusual + row));
+      mark = hn::Max(mark, hn::Load(d, rows.unusual + row));
     }
-    hn::Store(mark, d, rows_.unusual + row);
+    hn::Store(mark, d, rows.unusual + row);
     return mark;
   }
 
@@ -268,14 +243,19 @@ class ColumnsKernel {
       t += stride;
       return hn::MulAdd(g, g, square);
     };
-    V even = hn::Zero(d), odd = even;
+    V square0 = hn::Zero(d), square1 = square0, square2 = square0, square3 = square0;
     std::size_t n = block_.classes;
-    for (; n >= 2; n -= 2) {
-      even = next(even);
-      odd = next(odd);
+    for (; n >= 4; n -= 4) {
+      square0 = next(square0);
+      square1 = next(square1);
+      square2 = next(square2);
+      square3 = next(square3);
     }
-    if (n > 0) even = next(even);
-    return hn::Add(even, odd);
+    for (; n > 0; --n) {
+      std::swap(square0, square1);
+      square0 = next(square0);
+    }
+    return hn::Add(hn::Add(square0, square1), hn::Add(square2, square3));
   }
 
   // N vectors of rows of two classes: e^-|x0 - x1| replaces x0, and the difference x1.
@@ -302,7 +282,7 @@ class ColumnsKernel {
 
   // Their results, with one division. True if a row is unusual.
   template <std::size_t N>
-  HWY_INLINE bool FinishTwo(std::size_t row) {
+  HWY_INLINE bool FinishTwo(const RowArrays<T>& rows, std::size_t row) {
     const D d;
     const std::size_t lanes = hn::Lanes(d), stride = block_.stride;
     T* const x = block_.x + row;
@@ -320,17 +300,18 @@ class ColumnsKernel {
       UnitRange<D> range(d);
       range.Add(t0);
       range.Add(t1);
-      marked = hn::Max(marked, StoreRow(row + at, hn::MulAdd(label_sum, logistic.log.v[i], dot),
-                                        dot, label_sum, range.Inside()));
+      marked =
+          hn::Max(marked, StoreRow(rows, row + at, hn::MulAdd(label_sum, logistic.log.v[i], dot),
+                                   dot, label_sum, range.Inside()));
       if (!block_.gradient) return;
-      const V weight = hn::Load(d, rows_.row_weight + row + at);
+      const V weight = hn::Load(d, rows.row_weight + row + at);
       const auto active = hn::Gt(weight, hn::Zero(d));
       const V larger = hn::Mul(label_sum, logistic.inverse.v[i]);
       const V smaller = hn::Mul(larger, e.v[i]);
       const V g0 = hn::Sub(hn::IfThenElse(first, larger, smaller), t0);
       const V g1 = hn::Sub(hn::IfThenElse(first, smaller, larger), t1);
       hn::Store(hn::IfThenElseZero(active, hn::MulAdd(g0, g0, hn::Mul(g1, g1))), d,
-                rows_.gradient_square + row + at);
+                rows.gradient_square + row + at);
       hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g0)), d, x + at);
       hn::Store(hn::IfThenElseZero(active, hn::Mul(weight, g1)), d, x + stride + at);
     });
@@ -338,17 +319,19 @@ class ColumnsKernel {
   }
 
   bool RunTwo(std::size_t rows) {
-    const std::size_t lanes = hn::Lanes(D()), packed = rows / (kPack * lanes) * (kPack * lanes);
+    const std::size_t lanes = hn::Lanes(D()),
+                      packed = rows / (kPackOfTwo * lanes) * (kPackOfTwo * lanes);
     T* const x = block_.x;
+    const RowArrays<T> arrays = rows_;  // a copy: stores may not change it
     bool unusual = false;
     std::size_t r = 0;
-    for (; r < packed; r += kPack * lanes) {
+    for (; r < packed; r += kPackOfTwo * lanes) {
       prefetcher_.Fetch(lines_);
-      TwoExponentials<kPack>(x + r);
+      TwoExponentials<kPackOfTwo>(x + r);
     }
     for (; r < rows; r += lanes) TwoExponentials<1>(x + r);
-    for (r = 0; r < packed; r += kPack * lanes) unusual |= FinishTwo<kPack>(r);
-    for (; r < rows; r += lanes) unusual |= FinishTwo<1>(r);
+    for (r = 0; r < packed; r += kPackOfTwo * lanes) unusual |= FinishTwo<kPackOfTwo>(arrays, r);
+    for (; r < rows; r += lanes) unusual |= FinishTwo<1>(arrays, r);
     return unusual;
   }
 
@@ -357,7 +340,8 @@ class ColumnsKernel {
   const V infinity_;
   Prefetcher prefetcher_;
   std::size_t lines_ = 0;
-  Between<T> between_;
+  Between<T, kRows> between_;
+  HWY_ALIGN T inside_[kRows];  // a mask: labels in [0, 1]
 };
 
 bool ColumnsF32(const ClassColumns<float>& block, const RowArrays<float>& rows) {

@@ -9,9 +9,10 @@ const ClassLoss<T>& SoftmaxCrossEntropy() {
   static constexpr ClassLoss<T> kLoss = {
       .weighs_labels = true,
       .takes_ids = true,
+      .takes_tiles = true,
       .columns = &ScoreSoftmaxColumns,
       .row = &ScoreSoftmaxRow,
-      .rows = &ScoreSoftmaxRows,
+      .short_rows = &ScoreSoftmaxShortRows,
       .exact = &ExactSoftmax,
   };
   return kLoss;

@@ -11,8 +11,8 @@ const ClassLoss<T>& SoftmaxCrossEntropy();
 // Its kernels: a regime a file.
 bool ScoreSoftmaxColumns(const ClassColumns<float>& block, const RowArrays<float>& rows);
 bool ScoreSoftmaxColumns(const ClassColumns<double>& block, const RowArrays<double>& rows);
-void ScoreSoftmaxRows(const ClassRow<float>* rows, std::size_t n, ClassRowResult<float>* results);
-void ScoreSoftmaxRows(const ClassRow<double>* rows, std::size_t n, ClassRowResult<double>* results);
+bool ScoreSoftmaxShortRows(const ClassRows<float>& block, const RowArrays<float>& rows);
+bool ScoreSoftmaxShortRows(const ClassRows<double>& block, const RowArrays<double>& rows);
 ClassRowResult<float> ScoreSoftmaxRow(const ClassRow<float>& row);
 ClassRowResult<double> ScoreSoftmaxRow(const ClassRow<double>& row);
 

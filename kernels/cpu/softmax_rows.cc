@@ -17,12 +17,11 @@
 HWY_BEFORE_NAMESPACE();
 namespace softloss::cpu::HWY_NAMESPACE {
 
-// What is worked on at a time, in classes: a few short rows or a tile of a long one, so that logits,
-// labels and exponentials stay in the L1 cache from pass to pass. A tile's exponentials are relative to
-// the maximum of the tile: a long row is read once.
+// What is worked on at a time, in classes: logits, labels and exponentials of a tile stay in the L1
+// cache from pass to pass. A tile's exponentials are relative to the maximum of the tile: a long row is
+// read once.
 inline constexpr std::size_t kTile = kMaxWholeRow - kMinRowClasses;
 inline constexpr std::size_t kMaxTiles = 128;
-inline constexpr std::size_t kMaxRows = 16;
 
 // Vectors are visited eight at a time, in two chains; then the sums go on in fp64: with one big term
 // and many small ones, every addition may cost half a unit in the last place.
@@ -331,7 +330,7 @@ void FinishRow(const ClassRow<T>& row, Tile* tiles, std::size_t n, ClassRowResul
   double squares = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const Tile& tile = tiles[i];
-    typename RowTiles<T>::Place place = {row.gradient + tile.begin, row.streams};
+    typename RowTiles<T>::Place place = {row.gradient + tile.begin};
     if (row.tiles != nullptr) place = row.tiles->GradientPlace(tile.begin, tile.size);
     squares += place.streams ? Gradient<T, kDense, true>(row, tile, place.data)
                              : Gradient<T, kDense, false>(row, tile, place.data);
@@ -340,24 +339,8 @@ void FinishRow(const ClassRow<T>& row, Tile* tiles, std::size_t n, ClassRowResul
   result.gradient_square = static_cast<T>(squares);
 }
 
-// Rows of a tile each.
 template <typename T, bool kDense>
-HWY_NOINLINE void ScoreShort(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
-  Tile tiles[kMaxRows];
-  for (std::size_t i = 0; i < n; ++i) {
-    tiles[i].begin = 0;
-    tiles[i].size = rows[i].classes;
-    TilePasses<T, kDense>(rows[i], tiles[i]).Max();
-  }
-  for (std::size_t i = 0; i < n; ++i) {
-    TilePasses<T, kDense>(rows[i], tiles[i]).Exponentials(n * rows[i].classes);
-  }
-  for (std::size_t i = 0; i < n; ++i) results[i] = Combine<T, kDense>(rows[i], &tiles[i], 1);
-  for (std::size_t i = 0; i < n; ++i) FinishRow<T, kDense>(rows[i], &tiles[i], 1, results[i]);
-}
-
-template <typename T, bool kDense>
-HWY_NOINLINE void ScoreLong(const ClassRow<T>& row, ClassRowResult<T>& result) {
+ClassRowResult<T> ScoreRow(const ClassRow<T>& row) {
   Tile tiles[kMaxTiles];
   const std::size_t least = (row.classes + kMaxTiles - 1) / kMaxTiles;
   const std::size_t size = std::max(kTile, (least + 63) / 64 * 64);
@@ -371,38 +354,19 @@ HWY_NOINLINE void ScoreLong(const ClassRow<T>& row, ClassRowResult<T>& result) {
     passes.Max();
     passes.Exponentials(begin + tiles[n].size);
   }
-  result = Combine<T, kDense>(row, tiles, n);
+  ClassRowResult<T> result = Combine<T, kDense>(row, tiles, n);
   FinishRow<T, kDense>(row, tiles, n, result);
-}
-
-template <typename T, bool kDense>
-void ScoreRows(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
-  const std::size_t classes = rows[0].classes;
-  if (classes > kMaxWholeRow) {
-    for (std::size_t i = 0; i < n; ++i) ScoreLong<T, kDense>(rows[i], results[i]);
-    return;
-  }
-  const std::size_t step = std::clamp<std::size_t>(kTile / classes, 1, kMaxRows);
-  for (std::size_t i = 0; i < n; i += step) {
-    ScoreShort<T, kDense>(rows + i, std::min(step, n - i), results + i);
-  }
+  return result;
 }
 
 template <typename T>
-void Score(const ClassRow<T>* rows, std::size_t n, ClassRowResult<T>* results) {
-  if (rows[0].tiles != nullptr ? rows[0].tiles->has_labels() : rows[0].t != nullptr) {
-    ScoreRows<T, true>(rows, n, results);
-  } else {
-    ScoreRows<T, false>(rows, n, results);
-  }
+ClassRowResult<T> Score(const ClassRow<T>& row) {
+  const bool dense = row.tiles != nullptr ? row.tiles->has_labels() : row.t != nullptr;
+  return dense ? ScoreRow<T, true>(row) : ScoreRow<T, false>(row);
 }
 
-void RowsF32(const ClassRow<float>* rows, std::size_t n, ClassRowResult<float>* results) {
-  Score(rows, n, results);
-}
-void RowsF64(const ClassRow<double>* rows, std::size_t n, ClassRowResult<double>* results) {
-  Score(rows, n, results);
-}
+ClassRowResult<float> RowF32(const ClassRow<float>& row) { return Score(row); }
+ClassRowResult<double> RowF64(const ClassRow<double>& row) { return Score(row); }
 
 }  // namespace softloss::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -410,26 +374,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace softloss::cpu {
 
-HWY_EXPORT(RowsF32);
-HWY_EXPORT(RowsF64);
-
-void ScoreSoftmaxRows(const ClassRow<float>* rows, std::size_t n, ClassRowResult<float>* results) {
-  HWY_DYNAMIC_DISPATCH(RowsF32)(rows, n, results);
-}
-void ScoreSoftmaxRows(const ClassRow<double>* rows, std::size_t n,
-                      ClassRowResult<double>* results) {
-  HWY_DYNAMIC_DISPATCH(RowsF64)(rows, n, results);
-}
+HWY_EXPORT(RowF32);
+HWY_EXPORT(RowF64);
 
 ClassRowResult<float> ScoreSoftmaxRow(const ClassRow<float>& row) {
-  ClassRowResult<float> result;
-  ScoreSoftmaxRows(&row, 1, &result);
-  return result;
+  return HWY_DYNAMIC_DISPATCH(RowF32)(row);
 }
 ClassRowResult<double> ScoreSoftmaxRow(const ClassRow<double>& row) {
-  ClassRowResult<double> result;
-  ScoreSoftmaxRows(&row, 1, &result);
-  return result;
+  return HWY_DYNAMIC_DISPATCH(RowF64)(row);
 }
 
 }  // namespace softloss::cpu

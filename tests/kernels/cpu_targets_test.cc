@@ -1,6 +1,8 @@
 // The backend "cpu" on every SIMD target that this machine can run, not only on its best one.
 #include <cctype>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -102,6 +104,41 @@ TEST_P(CpuTargetsTest, DTypesAndOptions) {
       }
       if (HasFailure()) return;
     }
+  }
+}
+
+// Several classes may have the largest logit, and as many rows beside them as have none.
+TEST_P(CpuTargetsTest, EqualLogits) {
+  for (std::int64_t classes : {2, 9, 40, 63, 64, 131, 1000, 1500}) {
+    const std::int64_t rows = 21;
+    std::vector<double> logits, labels;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t c = 0; c < classes; ++c) {
+        logits.push_back(static_cast<double>(random_.Int(0, 3)) - 40 * static_cast<double>(r % 3));
+        labels.push_back(c == r % classes ? 1 : 0);
+      }
+    }
+    const auto at = [&](std::int64_t r, std::int64_t c) -> double& {
+      return logits[static_cast<std::size_t>(r * classes + c)];
+    };
+    // As many maxima as rows: none in a row, two in another, one in each of the others.
+    for (std::int64_t c = 0; c < classes; ++c) at(3, c) = std::numeric_limits<double>::quiet_NaN();
+    for (std::int64_t r : {0, 1, 2, 4, 5, 6, 7}) {
+      for (std::int64_t c = 0; c < classes; ++c) at(r, c) = c == 0 || (r == 5 && c == 1) ? 9 : 0.5;
+    }
+    const ItemShape item = Shape(rows, classes, true);
+    LossSpec spec;
+    spec.loss = Loss::kSoftmaxCrossEntropy;
+    const ScoreCase c = CaseOf(item, spec, logits, labels);
+    ExpectMatches(c, ScoreAlone(*backend_, c));
+    ItemShape ids = item;
+    ids.label = {.kind = LabelKind::kClassId, .dtype = DType::kI32};
+    std::vector<double> id(static_cast<std::size_t>(rows));
+    for (std::size_t r = 0; r < id.size(); ++r)
+      id[r] = static_cast<double>(r % static_cast<std::size_t>(classes));
+    const ScoreCase by_id = CaseOf(ids, spec, logits, id);
+    ExpectMatches(by_id, ScoreAlone(*backend_, by_id));
+    if (HasFailure()) return;
   }
 }
 
