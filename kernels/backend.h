@@ -16,14 +16,14 @@ namespace softloss {
 
 // What one leaf contributes, in fp64. Summed over an item by PairwiseSum (kernels/reduce.h).
 struct LeafSum {
-  double loss = 0;             // Σ row_weight·loss over valid rows
+  double loss = 0;             // Σ row_weight·loss over valid rows; Σ loss over valid regions
   double weight = 0;           // the WEIGHTED denominator's share
   double gradient_square = 0;  // Σ g² of the unscaled gradient; 0 without one
 };
 
 // Exact counts, so that any order of summing gives the same. Valid rows (elements) only.
 struct Tally {
-  std::int64_t valid = 0;  // rows (softmax losses) or elements (sigmoid losses)
+  std::int64_t valid = 0;  // rows (softmax losses), elements (sigmoid losses) or regions
   std::int64_t nonfinite_predictions = 0;
   std::int64_t nonfinite_labels = 0;
   std::int64_t nonfinite_losses = 0;
@@ -34,7 +34,8 @@ struct Tally {
   friend bool operator==(const Tally&, const Tally&) = default;
 };
 
-// A chunk of one item, starting at a leaf boundary.
+// A chunk of one item, starting at a leaf boundary. Regional losses: whole images, which are their
+// leaves; `leaves` has an entry for each, of rows / leaves.size() rows.
 struct Segment {
   const LossSpec* spec = nullptr;  // valid, and checked by MakePlan
   std::int64_t rows = 0;
@@ -54,7 +55,7 @@ struct Segment {
   // As prediction, in the gradient's dtype; empty if the key has none. Every byte is written.
   MutableFragments gradient;
   // f32, or f64 for f64 predictions. [rows] for softmax losses; the prediction's layout for
-  // elementwise ones. Empty if not wanted.
+  // elementwise ones; [images, classes] for regional ones. Empty if not wanted.
   MutableFragments row_loss;
 
   // Results. `leaves` has CeilDiv(rows, LeafRows(classes)) entries.
@@ -66,7 +67,7 @@ struct Segment {
 };
 
 // Scores segments of one key. A row's results (loss, gradient) and a leaf's sum depend only on that
-// leaf's contents, the key and the spec: never on the batch, the chunk, the fragments or the threads.
+// leaf's contents, the key and the spec (of a regional loss on its image's): never on the batch, the chunk, the fragments or the threads.
 class Backend {
  public:
   virtual ~Backend() = default;

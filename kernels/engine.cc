@@ -18,6 +18,7 @@ std::int64_t ChunkRows(const ItemPlan& plan, std::int64_t wanted) {
         std::min(wanted, plan.geometry.rows()) / plan.leaf_rows + (wanted % plan.leaf_rows != 0);
     return std::max<std::int64_t>(1, leaves) * plan.leaf_rows;
   }
+  if (plan.regional()) return plan.geometry.rows();  // the backend shares it out
   const std::int64_t row_bytes = plan.request_row_bytes() + plan.reply_row_bytes();
   return std::max(plan.leaf_rows, MaxChunkRows(plan.geometry.classes, row_bytes, kChunkBytes));
 }
@@ -72,6 +73,9 @@ class ChunkBuilder {
       if (IsElementwise(key.loss)) {
         AddElements(out_.row_loss, SizeOf(plan_.row_loss_dtype()), row_begin, rows,
                     &chunk.row_loss);
+      } else if (plan_.regional()) {
+        AddRows(out_.row_loss, plan_.image_loss_bytes, row_begin / plan_.leaf_rows,
+                rows / plan_.leaf_rows, &chunk.row_loss);
       } else {
         AddRows(out_.row_loss, plan_.row_loss_row_bytes, row_begin, rows, &chunk.row_loss);
       }

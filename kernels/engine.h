@@ -26,7 +26,7 @@ struct EngineOutputs {
   void* row_loss = nullptr;  // ItemPlan::row_loss_dtype()
 };
 
-// `chunk_rows` = 0 picks chunks of about 1 MiB; other values are rounded up to whole leaves. Chunks
+// `chunk_rows` = 0 picks chunks of about 1 MiB (regional losses: one chunk); other values are rounded up to whole leaves. Chunks
 // are shared out through `executor`; the bits depend on neither. Thread-safe where the backend is.
 absl::StatusOr<ItemTotals> ScoreItem(Backend& backend, Executor& executor, const LossSpec& spec,
                                      const ItemShape& item, const EngineInputs& inputs,

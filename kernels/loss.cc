@@ -29,6 +29,9 @@ constexpr ParameterRule kSymmetric[] = {kTemperature,
                                         {"alpha", &LossSpec::alpha, 1, 0, 1e6f},
                                         {"beta", &LossSpec::beta, 1, 0, 1e6f}};
 
+constexpr ParameterRule kSmooth = {"smooth", &LossSpec::smooth, 1e-5f, 0, 1e6f};
+constexpr ParameterRule kSoftDice[] = {kSmooth};
+
 struct LossRow {
   Loss loss;
   std::string_view name;
@@ -49,6 +52,7 @@ const LossRow kTable[] = {
     {Loss::kPoly1CrossEntropy, "poly1_cross_entropy", kPoly1},
     {Loss::kGeneralizedCrossEntropy, "generalized_cross_entropy", kGeneralized},
     {Loss::kSymmetricCrossEntropy, "symmetric_cross_entropy", kSymmetric},
+    {Loss::kSoftDice, "soft_dice", kSoftDice},
 };
 
 // Every parameter there is, and where ParametersOf() puts it.
@@ -65,6 +69,7 @@ constexpr Slot kSlots[] = {
     {"gamma", &LossSpec::gamma, &LossParameters::gamma},
     {"epsilon", &LossSpec::epsilon, &LossParameters::epsilon},
     {"q", &LossSpec::q, &LossParameters::q},
+    {"smooth", &LossSpec::smooth, &LossParameters::smooth},
 };
 
 const LossRow* Find(Loss loss) {
@@ -141,6 +146,26 @@ absl::Status CheckProbabilities(const LossSpec& spec) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRegions(const LossSpec& spec) {
+  const std::string loss(Name(spec.loss));
+  if (spec.activation > Activation::kSoftmax) {
+    return Invalid(absl::StrCat("activation: must be in [0, ",
+                                static_cast<int>(Activation::kSoftmax), "]; was ",
+                                static_cast<int>(spec.activation)));
+  }
+  if (IsRegional(spec.loss)) {
+    if (spec.normalizer != Normalizer::kElements) return absl::OkStatus();
+    return Invalid(absl::StrCat("normalizer: ELEMENTS does not apply to ", loss,
+                                ", which has a loss a region; was ELEMENTS"));
+  }
+  if (spec.activation != Activation::kDefault) {
+    return Invalid(absl::StrCat("activation: does not apply to ", loss, "; was ",
+                                static_cast<int>(spec.activation)));
+  }
+  if (spec.batch) return Invalid(absl::StrCat("batch: does not apply to ", loss, "; was true"));
+  return absl::OkStatus();
+}
+
 absl::Status CheckClassMask(const std::vector<std::uint8_t>& mask) {
   if (mask.empty() || std::any_of(mask.begin(), mask.end(), [](auto c) { return c != 0; })) {
     return absl::OkStatus();
@@ -195,7 +220,7 @@ absl::Status Validate(const LossSpec& spec) {
         CheckEnum("prediction_kind", spec.prediction_kind, PredictionKind::kProbabilities),
         CheckWeights("class_weight", spec.class_weight),
         CheckWeights("pos_weight", spec.pos_weight), CheckParameters(spec),
-        CheckProbabilities(spec), CheckClassMask(spec.class_mask)}) {
+        CheckProbabilities(spec), CheckRegions(spec), CheckClassMask(spec.class_mask)}) {
     if (!status.ok()) return status;
   }
   if (!(spec.label_smoothing >= 0 && spec.label_smoothing < 1)) {
@@ -206,7 +231,8 @@ absl::Status Validate(const LossSpec& spec) {
     return Invalid(
         absl::StrCat("pos_weight: applies to sigmoid_cross_entropy only; the loss was ", loss));
   }
-  if (spec.label_check == LabelCheck::kRenormalize && IsElementwise(spec.loss)) {
+  if (spec.label_check == LabelCheck::kRenormalize &&
+      (IsElementwise(spec.loss) || spec.activation == Activation::kSigmoid)) {
     return Invalid(absl::StrCat(
         "label_check: RENORMALIZE applies to losses over the class axis; the loss was ", loss));
   }

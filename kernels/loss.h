@@ -21,6 +21,18 @@ namespace softloss {
 // "terms" is what errors of the loss are judged by: Σ of the magnitudes of the summands as written.
 // The gradient's error scale is Σ of the magnitudes of q's summands, over the row, where nothing else
 // is said. |ln p| counts as |x/T - m| + ln d in both.
+// Regional losses take all positions of a class in an image at once: sums over them, and one loss of
+// those. s = softmax(x) over the classes, or σ(x): Activation. With sums over the positions that count,
+// each times its row weight r,
+//   both = Σ r·min(s, t)    over = Σ r·max(s - t, 0)    under = Σ r·max(t - s, 0)
+// a loss is L(both, over, under), so that nothing is lost to cancellation where s is close to t. In the
+// usual names, the intersection in its L1 form is I = (Σs + Σt - Σ|s-t|)/2 = both, Σs = both + over and
+// Σt = both + under. Then ∂L/∂s = r·above where s > t, r·below where s < t, and the mean of both where
+// s = t (that is sgn(0) = 0), with above = ∂L/∂over and below = ∂L/∂both - ∂L/∂under.
+// Terms: L's total differential, where each sum changes by S = Σ r·(s + |t|) (σ: of s and t, or 1 - s
+// and 1 - t, the smaller). The gradient's error scale: w·r·(what S does to above and below + them)·s·(1-s),
+// or for softmax Σ p·(…) over the row; and where s is as good as t, whatever lies between both sides.
+//
 // Labels that are smoothed or renormalised are rounded before they are scored. Where the loss is not
 // in proportion to t, one summand more stands for that: t in KL's terms, p in reverse KL's, (1-β)·p in
 // Jensen-Shannon's q, and β·p in both of symmetric cross entropy.
@@ -62,8 +74,14 @@ enum class Loss : std::uint8_t {
   kGeneralizedCrossEntropy = 12,
   // α·CE + β·Σ p·A, A = -ln max(t, 1e-4). q = -α·t + β·p·A. Source: Wang et al. 2019.
   kSymmetricCrossEntropy = 13,
+  // A region: 1 - (2I + smooth)/(Σs + Σt + smooth) = A/(both + A + smooth/2), A = (over + under)/2.
+  // 0 iff s = t, soft or not, and where nothing is there and nothing predicted.
+  // above = ½·(both + smooth/2)/D², below = -(½·(both + smooth/2) + A)/D², D = both + A + smooth/2.
+  // Source: Wang et al. 2023 (Dice semimetric losses, JDTLosses); Milletari et al. 2016 for hard labels;
+  // smooth as in MONAI and segmentation_models_pytorch.
+  kSoftDice = 14,
 };
-inline constexpr Loss kLastLoss = Loss::kSymmetricCrossEntropy;
+inline constexpr Loss kLastLoss = Loss::kSoftDice;
 
 enum class Reduction : std::uint8_t { kNone = 1, kSum = 2, kMean = 3 };
 
@@ -95,6 +113,16 @@ enum class PredictionKind : std::uint8_t { kLogits = 1, kProbabilities = 2 };
 
 inline constexpr float kProbabilityFloor = 1e-7f;
 
+// How a regional loss sees the classes of a position; values equal softloss.v1.Activation. Softmax: they
+// exclude each other, and labels are a distribution, as in losses over classes. Sigmoid: each is a
+// question of its own, and labels are as in elementwise losses. Of probabilities it says which of the two
+// made them; they are as they are, not clamped, since no logarithm is taken.
+enum class Activation : std::uint8_t {
+  kDefault = 0,  // softmax if there is a class axis, else sigmoid
+  kSigmoid = 1,
+  kSoftmax = 2,
+};
+
 struct LossSpec {
   Loss loss = Loss::kSigmoidCrossEntropy;
   Reduction reduction = Reduction::kMean;
@@ -102,6 +130,11 @@ struct LossSpec {
   Profile profile = Profile::kNone;
   LabelCheck label_check = LabelCheck::kReport;
   PredictionKind prediction_kind = PredictionKind::kLogits;
+  // Regional losses only. A region is a class in an image, which is what one index of the first
+  // dimension holds (all of a tensor [N], [N, C], or one whose first axis is the classes); with
+  // `batch` it is a class in the whole item.
+  Activation activation = Activation::kDefault;
+  bool batch = false;
   // t ← (1-ε)·t + ε/C before class weights; C = 2 for sigmoid losses. In [0, 1).
   float label_smoothing = 0;
   // [classes] or empty; finite and ≥ 0. Multiplies each class's term.
@@ -118,7 +151,7 @@ struct LossSpec {
   std::vector<std::uint8_t> class_mask;
 
   // Parameters; Parameters() says which loss takes which, with defaults and bounds.
-  std::optional<float> temperature, z_loss, alpha, beta, gamma, epsilon, q;
+  std::optional<float> temperature, z_loss, alpha, beta, gamma, epsilon, q, smooth;
 };
 
 // Whether a loss treats every element as a problem of its own.
@@ -126,6 +159,9 @@ constexpr bool IsElementwise(Loss loss) {
   return loss == Loss::kSigmoidCrossEntropy || loss == Loss::kBinaryBrier ||
          loss == Loss::kQualityFocal;
 }
+
+// Whether a loss is one of regions (above). Not elementwise, but as good with labels of elements.
+constexpr bool IsRegional(Loss loss) { return loss == Loss::kSoftDice; }
 
 // One of LossSpec's parameters, as a loss takes it. Bounds are inclusive.
 struct ParameterRule {
@@ -141,7 +177,7 @@ absl::Span<const ParameterRule> Parameters(Loss loss);
 struct LossParameters {
   float temperature = 1;
   float z_loss = 0;  // λ: λ·(ln Σ e^(x/T))² is added to the loss of a row
-  float alpha = 0, beta = 0, gamma = 0, epsilon = 0, q = 0;
+  float alpha = 0, beta = 0, gamma = 0, epsilon = 0, q = 0, smooth = 0;
 };
 LossParameters ParametersOf(const LossSpec& spec);
 

@@ -69,6 +69,42 @@ absl::Status CheckSparse(const ItemShape& item, const LossSpec& spec) {
       absl::StrCat(field, ": does not apply to sparse labels with the tail BUCKET; was set"));
 }
 
+Activation ActivationOf(const ItemShape& item, const LossSpec& spec) {
+  if (!IsRegional(spec.loss) || spec.activation != Activation::kDefault) return spec.activation;
+  return item.class_axis.has_value() ? Activation::kSoftmax : Activation::kSigmoid;
+}
+
+// Whether labels are as good as those of elements: no distribution over classes.
+bool HasElementLabels(const ItemShape& item, const LossSpec& spec) {
+  return IsElementwise(spec.loss) || ActivationOf(item, spec) == Activation::kSigmoid;
+}
+
+absl::Status CheckRegional(const ItemShape& item, const LossSpec& spec) {
+  if (!IsRegional(spec.loss)) return absl::OkStatus();
+  if (item.label.kind == LabelKind::kSparse) {
+    return Invalid(absl::StrCat("label.kind: must be dense or class ids for ", Str(Name(spec.loss)),
+                                "; was sparse"));
+  }
+  if (item.class_axis.has_value()) return absl::OkStatus();
+  if (spec.activation == Activation::kSoftmax) {
+    return Invalid("prediction.class_axis: activation SOFTMAX needs one; was absent");
+  }
+  if (spec.label_check == LabelCheck::kRenormalize) {
+    return Invalid(absl::StrCat("label_check: RENORMALIZE needs a class axis for ",
+                                Str(Name(spec.loss)), "; was absent"));
+  }
+  return absl::OkStatus();
+}
+
+// What one index of the first dimension holds is an image, unless that is a row or a class.
+std::int64_t ImageRows(const Geometry& geometry, const LossSpec& spec) {
+  const std::int64_t images = std::min(geometry.batch, geometry.outer);
+  if (spec.batch || images < 2 || geometry.rows() == images) {
+    return std::max<std::int64_t>(1, geometry.rows());
+  }
+  return std::max<std::int64_t>(1, geometry.rows() / images);
+}
+
 absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
   const LabelFormat& label = item.label;
   const bool row_sum = label.scale == LabelScale::kRowSum;
@@ -87,10 +123,10 @@ absl::Status CheckLabel(const ItemShape& item, const LossSpec& spec) {
         return Invalid(absl::StrCat("label.scale: ROW_SUM applies to uint8 labels only; was ",
                                     Str(Name(label.dtype))));
       }
-      if (row_sum && IsElementwise(spec.loss)) {
+      if (row_sum && HasElementLabels(item, spec)) {
         return Invalid(absl::StrCat(
             "label.scale: ROW_SUM applies to losses over the class axis; the loss was ",
-            Str(Name(spec.loss))));
+            Str(Name(spec.loss)), IsRegional(spec.loss) ? " of sigmoids" : ""));
       }
       if (spec.ignore_index.has_value()) {
         return Invalid(absl::StrCat("ignore_index: applies to class-id labels only; was ",
@@ -131,6 +167,7 @@ absl::Status CheckSize(const char* field, const char* tensor, std::int64_t rows,
 
 Normalizer NormalizerOf(const LossSpec& spec, LabelKind labels) {
   if (spec.normalizer != Normalizer::kProfile) return spec.normalizer;
+  if (IsRegional(spec.loss)) return Normalizer::kValid;
   if (spec.profile == Profile::kCaffe) {
     return IsElementwise(spec.loss) ? Normalizer::kBatch : Normalizer::kValid;
   }
@@ -144,7 +181,8 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   if (item.gradient.has_value()) {
     if (absl::Status s = CheckFloat("gradient_dtype", *item.gradient); !s.ok()) return s;
   }
-  if (!IsElementwise(spec.loss) && !item.class_axis.has_value()) {
+  if (absl::Status s = CheckRegional(item, spec); !s.ok()) return s;
+  if (!IsElementwise(spec.loss) && !IsRegional(spec.loss) && !item.class_axis.has_value()) {
     return Invalid(
         absl::StrCat("prediction.class_axis: ", Str(Name(spec.loss)), " needs one; was absent"));
   }
@@ -193,10 +231,11 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   plan.key.general = spec.prediction_kind == PredictionKind::kProbabilities ||
                      parameters.temperature != 1 || parameters.z_loss != 0 ||
                      !spec.class_mask.empty();
+  plan.key.activation = ActivationOf(item, spec);
   plan.has_mask = item.has_mask;
   plan.has_row_weight = item.has_row_weight;
   plan.want_row_loss = item.want_row_loss;
-  plan.leaf_rows = LeafRows(classes);
+  plan.leaf_rows = IsRegional(spec.loss) ? ImageRows(*geometry, spec) : LeafRows(classes);
 
   // MakeGeometry caps elements, not classes: an axis of a tensor without rows may be of any length.
   // A row of all tensors takes less than 48 bytes a class: prediction, label values and ids, gradient,
@@ -215,7 +254,9 @@ absl::StatusOr<ItemPlan> MakePlan(const ItemShape& item, const LossSpec& spec) {
   plan.mask_row_bytes = item.has_mask ? 1 : 0;
   plan.weight_row_bytes = item.has_row_weight ? 4 : 0;
   plan.gradient_row_bytes = item.gradient.has_value() ? classes * bytes(*item.gradient) : 0;
-  if (item.want_row_loss) {
+  if (item.want_row_loss && plan.regional()) {
+    plan.image_loss_bytes = bytes(plan.row_loss_dtype()) * classes;
+  } else if (item.want_row_loss) {
     plan.row_loss_row_bytes =
         bytes(plan.row_loss_dtype()) * (IsElementwise(spec.loss) ? classes : 1);
   }
@@ -232,12 +273,13 @@ absl::Status CheckChunk(const ItemPlan& plan, std::int64_t row_begin, std::int64
     return Invalid(absl::StrCat("chunk.rows: must be in [", total == 0 ? 0 : 1, ", ",
                                 total - row_begin, "] from row ", row_begin, "; was ", rows));
   }
-  if (row_begin % plan.leaf_rows != 0) {
-    return Invalid(absl::StrCat("chunk.row_begin: must be a multiple of ", plan.leaf_rows,
+  const std::int64_t leaf_rows = LeafRows(plan.geometry.classes);
+  if (row_begin % leaf_rows != 0) {
+    return Invalid(absl::StrCat("chunk.row_begin: must be a multiple of ", leaf_rows,
                                 " rows, a leaf; was ", row_begin));
   }
-  if (rows % plan.leaf_rows != 0 && row_begin + rows != total) {
-    return Invalid(absl::StrCat("chunk.rows: must be a multiple of ", plan.leaf_rows,
+  if (rows % leaf_rows != 0 && row_begin + rows != total) {
+    return Invalid(absl::StrCat("chunk.rows: must be a multiple of ", leaf_rows,
                                 " rows, a leaf, except in the last chunk; was ", rows));
   }
   for (const absl::Status& status :

@@ -57,12 +57,13 @@ struct ScoreKey {
   // The spec has what only the kernels for any loss serve: probabilities, a temperature, z-loss or a
   // class mask.
   bool general = false;
+  Activation activation = Activation::kDefault;  // of regional losses: never that
   friend bool operator==(const ScoreKey&, const ScoreKey&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const ScoreKey& k) {
     return H::combine(std::move(h), k.loss, k.prediction, k.label.kind, k.label.dtype,
                       k.label.scale, k.label.k, k.label.id_dtype, k.label.tail, k.gradient,
-                      k.classes, k.class_last, k.general);
+                      k.classes, k.class_last, k.general, k.activation);
   }
 };
 
@@ -85,7 +86,7 @@ struct ItemPlan {
   bool has_mask = false;
   bool has_row_weight = false;
   bool want_row_loss = false;
-  std::int64_t leaf_rows = 1;
+  std::int64_t leaf_rows = 1;  // LeafRows(classes); of regional losses an image's rows
 
   // Bytes a row: 0 where the tensor is absent.
   std::int64_t prediction_row_bytes = 0;
@@ -94,8 +95,16 @@ struct ItemPlan {
   std::int64_t mask_row_bytes = 0;    // u8
   std::int64_t weight_row_bytes = 0;  // f32
   std::int64_t gradient_row_bytes = 0;
-  std::int64_t row_loss_row_bytes = 0;
+  std::int64_t row_loss_row_bytes = 0;  // 0 for regional losses too
+  // Regional losses: bytes of an image's losses [classes]. 0 if they are not wanted.
+  std::int64_t image_loss_bytes = 0;
 
+  // Whether the item is scored whole, once all of its chunks are there.
+  bool regional() const { return IsRegional(key.loss); }
+  // Of `rows` rows; for regional losses those of whole images.
+  std::int64_t row_loss_bytes(std::int64_t rows) const {
+    return rows * row_loss_row_bytes + rows / leaf_rows * image_loss_bytes;
+  }
   DType row_loss_dtype() const { return key.prediction == DType::kF64 ? DType::kF64 : DType::kF32; }
   std::int64_t request_row_bytes() const {
     return prediction_row_bytes + label_row_bytes + label_ids_row_bytes + mask_row_bytes +
@@ -118,8 +127,8 @@ struct ChunkSizes {
   std::size_t label_ids = 0;
 };
 
-// Checks that rows [row_begin, row_begin + rows) are within the item, whole leaves unless the range
-// ends the item, and that each tensor has exactly the bytes the plan says.
+// Checks that rows [row_begin, row_begin + rows) are within the item, multiples of LeafRows(classes)
+// unless the range ends the item, and that each tensor has exactly the bytes the plan says.
 absl::Status CheckChunk(const ItemPlan& plan, std::int64_t row_begin, std::int64_t rows,
                         const ChunkSizes& sizes);
 

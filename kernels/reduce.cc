@@ -19,6 +19,9 @@ double Denominator(const LossSpec& spec, const ItemPlan& plan, absl::Span<const 
   switch (NormalizerOf(spec, plan.key.label.kind)) {
     case Normalizer::kNone: return 1;
     case Normalizer::kFull:
+      if (plan.regional()) {
+        return count(geometry.rows() / plan.leaf_rows * geometry.classes);
+      }
       return count(IsElementwise(spec.loss) ? geometry.elements() : geometry.rows());
     case Normalizer::kValid: return count(tally.valid);
     case Normalizer::kBatch: return count(geometry.batch);

@@ -7,6 +7,7 @@
 #include "kernels/backends.h"
 #include "kernels/fragment_cursor.h"
 #include "kernels/reference.h"
+#include "kernels/reference_regions.h"
 #include "kernels/reference_sparse.h"
 #include "kernels/row_semantics.h"
 
@@ -51,6 +52,14 @@ class SegmentScorer {
   void Run() {
     segment_.tally = Tally();
     segment_.status = absl::OkStatus();
+    IsRegional(key_.loss) ? RunImages() : RunLeaves();
+    if (!segment_.status.ok()) return;
+    FragmentWriter(segment_.gradient).Write(gradient_.data(), gradient_.size());
+    FragmentWriter(segment_.row_loss).Write(row_loss_.data(), row_loss_.size());
+  }
+
+ private:
+  void RunLeaves() {
     const std::int64_t leaf_rows = LeafRows(key_.classes);
     for (std::int64_t begin = 0; begin < segment_.rows; begin += leaf_rows) {
       const std::int64_t end = std::min(begin + leaf_rows, segment_.rows);
@@ -71,24 +80,74 @@ class SegmentScorer {
       leaf.weight = static_cast<double>(weight);
       leaf.gradient_square = static_cast<double>(gradient_square);
     }
-    FragmentWriter(segment_.gradient).Write(gradient_.data(), gradient_.size());
-    FragmentWriter(segment_.row_loss).Write(row_loss_.data(), row_loss_.size());
   }
 
- private:
+  void RunImages() {
+    const std::int64_t rows = segment_.rows / static_cast<std::int64_t>(segment_.leaves.size());
+    std::vector<reference::Position> positions(static_cast<std::size_t>(rows));
+    for (std::size_t i = 0; i < segment_.leaves.size(); ++i) {
+      const std::int64_t begin = static_cast<std::int64_t>(i) * rows;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        reference::Position& position = positions[static_cast<std::size_t>(r)];
+        position.weight = 1;
+        position.counts = ReadRow(begin + r, &position.weight);
+        if (!segment_.status.ok()) return;
+        position.x = x_;
+        position.t = t_;
+      }
+      const reference::Image image = reference::ScoreImage(key_, *segment_.spec, positions);
+      StoreImage(begin, image, &segment_.leaves[i]);
+      segment_.tally += image.tally;
+    }
+  }
+
+  void StoreImage(std::int64_t begin, const reference::Image& image, LeafSum* leaf) {
+    Real loss = 0, square = 0;
+    for (std::int64_t c = 0; c < key_.classes; ++c) {
+      loss += image.loss[static_cast<std::size_t>(c)];
+      if (row_loss_.empty()) continue;
+      reference::StoreFloat(
+          row_loss_dtype_, image.loss[static_cast<std::size_t>(c)], row_loss_.data(),
+          begin / static_cast<std::int64_t>(image.gradient.size()) * key_.classes + c);
+    }
+    std::int64_t r = begin;
+    for (const std::vector<Real>& row : image.gradient) {
+      if (!key_.gradient.has_value()) break;
+      for (std::int64_t c = 0; c < key_.classes; ++c) {
+        const Real g = row[static_cast<std::size_t>(c)];
+        square += g * g;
+        reference::StoreFloat(*key_.gradient, g, gradient_.data(), Index(r, c));
+      }
+      ++r;
+    }
+    *leaf = {static_cast<double>(loss), static_cast<double>(image.weight),
+             static_cast<double>(square)};
+  }
+
   std::int64_t Index(std::int64_t r, std::int64_t c) const {
     return key_.class_last ? r * key_.classes + c : c * segment_.rows + r;
   }
 
   Row ScoreRow(std::int64_t r) {
-    if (!mask_.empty() && mask_[static_cast<std::size_t>(r)] == std::byte{0}) {
-      return reference::SkippedRow(key_);
+    Real row_weight = 1;
+    if (!ReadRow(r, &row_weight)) return reference::SkippedRow(key_);
+    if (key_.label.kind != LabelKind::kSparse) {
+      return reference::ScoreRow(key_, *segment_.spec, x_, t_, row_weight);
     }
-    const Real row_weight =
-        row_weight_.empty() ? 1 : reference::LoadFloat(DType::kF32, row_weight_.data(), r);
-    if (!IsRowWeight(static_cast<float>(row_weight))) {
-      segment_.status = BadRowWeight(segment_, r, static_cast<float>(row_weight));
-      return {};
+    const reference::SparseLabel label = ReadSparse(r);
+    if (!segment_.status.ok()) return {};
+    return reference::ScoreSparse(key_, *segment_.spec, x_, label, row_weight);
+  }
+
+  // Fills x_ and, if labels are not sparse, t_. False for a row that does not count, or is wrong.
+  bool ReadRow(std::int64_t r, Real* row_weight) {
+    if (!mask_.empty() && mask_[static_cast<std::size_t>(r)] == std::byte{0}) return false;
+    if (!row_weight_.empty()) {
+      *row_weight = reference::LoadFloat(DType::kF32, row_weight_.data(), r);
+    }
+    if (!IsRowWeight(static_cast<float>(*row_weight))) {
+      segment_.status = BadRowWeight(segment_, r, static_cast<float>(*row_weight));
+      return false;
     }
     for (std::int64_t c = 0; c < key_.classes; ++c) {
       x_[static_cast<std::size_t>(c)] =
@@ -96,25 +155,21 @@ class SegmentScorer {
     }
     if (key_.label.kind == LabelKind::kClassId) {
       const std::int64_t id = reference::LoadInteger(key_.label.dtype, label_.data(), r);
-      if (segment_.spec->ignore_index == id) return reference::SkippedRow(key_);
+      if (segment_.spec->ignore_index == id) return false;
       if (id < 0 || id >= key_.classes) {
         segment_.status = BadClassId(segment_, r, id, key_.classes);
-        return {};
+        return false;
       }
       std::fill(t_.begin(), t_.end(), 0);
       t_[static_cast<std::size_t>(id)] = 1;
-    } else if (key_.label.kind == LabelKind::kSparse) {
-      const reference::SparseLabel label = ReadSparse(r);
-      if (!segment_.status.ok()) return {};
-      return reference::ScoreSparse(key_, *segment_.spec, x_, label, row_weight);
-    } else {
+    } else if (key_.label.kind == LabelKind::kDense) {
       for (std::int64_t c = 0; c < key_.classes; ++c) {
         t_[static_cast<std::size_t>(c)] =
             reference::LoadFloat(key_.label.dtype, label_.data(), Index(r, c));
       }
       t_ = reference::DecodeLabels(key_, t_, segment_.spec->class_mask);
     }
-    return reference::ScoreRow(key_, *segment_.spec, x_, t_, row_weight);
+    return true;
   }
 
   reference::SparseLabel ReadSparse(std::int64_t r) {

@@ -113,7 +113,34 @@ ElementTerm QualityFocal(const ElementPrediction& at, Real t, Real beta) {
            power_size * d.size + (1 + beta) * Term(rate_size, bce.loss.size)}};
 }
 
+// A/(both + A + smooth) with A = α·over + β·under.
+RegionTerm Similarity(const Overlap& at, Real alpha, Real beta, Real smooth) {
+  const Real missed = alpha * at.over + beta * at.under;
+  const Real common = at.both + smooth;
+  const Real all = common + missed;
+  if (all == 0 && missed == 0) return {};  // nothing there, and nothing predicted
+  const Real square = all * all;
+  // What relative errors of the sums do.
+  const Real missed_size = (alpha + beta) * at.distance_size;
+  const Real common_size = at.size + smooth;
+  const Real all_size = (common_size + missed_size) / std::fabs(all);
+  const Real above = alpha * common / square, below = -(beta * common + missed) / square;
+  // Infinite labels have no size.
+  const auto sized = [](Real value, Real size) {
+    return Sized{value, std::isfinite(size) ? size : 0};
+  };
+  return {
+      sized(missed / all,
+            (missed_size * std::fabs(common) + common_size * std::fabs(missed)) / square),
+      sized(above, alpha * common_size / square + 2 * std::fabs(above) * all_size),
+      sized(below, (beta * common_size + missed_size) / square + 2 * std::fabs(below) * all_size)};
+}
+
 }  // namespace
+
+RegionTerm ScoreRegion(Loss, const LossParameters& parameters, const Overlap& overlap) {
+  return Similarity(overlap, 0.5L, 0.5L, Real{parameters.smooth} / 2);
+}
 
 ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPrediction& at,
                      Real t) {

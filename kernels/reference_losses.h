@@ -57,4 +57,19 @@ struct ElementTerm {
 ElementTerm ScoreElement(Loss loss, const LossParameters& parameters,
                          const ElementPrediction& prediction, Real t, Real pos_weight);
 
+// Sums over a region (kernels/loss.h), and the sizes of what they were computed from, which only the
+// sizes of a RegionTerm depend on.
+struct Overlap {
+  Real both = 0, over = 0, under = 0;
+  Real size = 0;           // Σ r·(s + |t|)
+  Real distance_size = 0;  // Σ r·(the sizes of s - t's summands)
+};
+
+struct RegionTerm {
+  Sized loss;
+  Sized above, below;  // ∂loss/∂s where s > t, and where s < t, without the row weight
+};
+// A regional loss, without the class weight.
+RegionTerm ScoreRegion(Loss loss, const LossParameters& parameters, const Overlap& overlap);
+
 }  // namespace softloss::reference

@@ -47,6 +47,12 @@ void ByteBudget::Charge::ReduceTo(std::int64_t bytes) {
   tenant_->global_->used.fetch_sub(returned, std::memory_order_relaxed);
 }
 
+ByteBudget::Charge ByteBudget::Charge::Split(std::int64_t bytes) {
+  bytes = std::min(bytes, bytes_);
+  bytes_ -= bytes;
+  return Charge(tenant_, bytes);
+}
+
 ByteBudget::ByteBudget(Options options)
     : options_(Resolve(options)),
       global_(std::make_shared<Counter>()),

@@ -55,6 +55,8 @@ class ByteBudget {
     std::int64_t bytes() const { return bytes_; }
     // Gives back all but `bytes`; no effect if it holds no more than that.
     void ReduceTo(std::int64_t bytes);
+    // Moves `bytes` of it, or all if it holds less, to a charge of their own.
+    Charge Split(std::int64_t bytes);
 
    private:
     friend class ByteBudget;

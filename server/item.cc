@@ -81,11 +81,53 @@ std::int64_t BookkeepingBytes(const ItemState& item) {
          kTensors * pieces * kPieceBytes;
 }
 
+ChunkSizes SizesOf(const ItemMemory& memory, const wire::Bulk& bulk) {
+  return {memory.prediction ? memory.prediction.size : Size(bulk[wire::kPrediction]),
+          memory.label ? memory.label.size : Size(bulk[wire::kLabel]), Size(bulk[wire::kMask]),
+          Size(bulk[wire::kRowWeight]), Size(bulk[wire::kLabelIds])};
+}
+
+}  // namespace
+
 absl::Status OutOfMemory(std::int64_t bytes) {
   return absl::UnavailableError(absl::StrCat("no memory for a reply of ", bytes, " bytes"));
 }
 
-}  // namespace
+absl::StatusOr<Charge> ChargeItem(const ServingContext& context,
+                                  const std::shared_ptr<Tenant>& tenant, std::int64_t bytes) {
+  absl::StatusOr<Charge> charge = context.budget->Acquire(tenant, bytes + kReplyOverhead);
+  if (!charge.ok()) {
+    context.metrics->Shed(absl::IsResourceExhausted(charge.status()) ? ShedReason::kQuota
+                                                                     : ShedReason::kBytes);
+  }
+  return charge;
+}
+
+absl::StatusOr<ChunkBytes> MeasureChunk(const ItemState& item, const wire::Bulk& bulk,
+                                        std::int64_t rows, std::int64_t max_tensor_bytes) {
+  const ItemPlan& plan = item.plan;
+  const ItemMemory& memory = item.memory;
+  if (absl::Status s = CheckPlaces(item, bulk, rows); !s.ok()) return s;
+  if (absl::Status s = CheckChunk(plan, item.rows_received, rows, SizesOf(memory, bulk)); !s.ok()) {
+    return s;
+  }
+  // The bytes are here, so rows × row bytes cannot overflow. A regional item's losses come at its end.
+  const std::int64_t all = plan.geometry.rows();
+  const bool ends = item.rows_received + rows == all;
+  const std::int64_t gradient = memory.gradient ? 0 : rows * plan.gradient_row_bytes;
+  const ChunkBytes bytes = {
+      rows * plan.request_row_bytes() -
+          static_cast<std::int64_t>(memory.prediction.size + memory.label.size),
+      gradient + (!plan.regional() ? plan.row_loss_bytes(rows)
+                  : ends           ? plan.row_loss_bytes(all)
+                                   : 0)};
+  if (std::max(bytes.request, bytes.reply) > max_tensor_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "chunk.rows: the tensors of a chunk and of its reply must not exceed ", max_tensor_bytes,
+        " bytes each; ", rows, " rows are ", bytes.request, " and ", bytes.reply));
+  }
+  return bytes;
+}
 
 absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& context,
                                                      const v1::Item& header,
@@ -134,31 +176,12 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     TimePoint now) {
   const ItemPlan& plan = item->plan;
   const ItemMemory& memory = item->memory;
-  if (absl::Status s = CheckPlaces(*item, bulk, rows); !s.ok()) return s;
-  const ChunkSizes sizes{memory.prediction ? memory.prediction.size : Size(bulk[wire::kPrediction]),
-                         memory.label ? memory.label.size : Size(bulk[wire::kLabel]),
-                         Size(bulk[wire::kMask]), Size(bulk[wire::kRowWeight]),
-                         Size(bulk[wire::kLabelIds])};
-  if (absl::Status s = CheckChunk(plan, item->rows_received, rows, sizes); !s.ok()) return s;
-
-  // The bytes are here, so rows × row bytes cannot overflow. These are the ones that travel.
+  absl::StatusOr<ChunkBytes> bytes = MeasureChunk(*item, bulk, rows, max_tensor_bytes);
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<Charge> charge =
+      ChargeItem(context, tenant, wire_bytes + bytes->reply + BookkeepingBytes(*item));
+  if (!charge.ok()) return charge.status();
   const std::int64_t gradient_bytes = memory.gradient ? 0 : rows * plan.gradient_row_bytes;
-  const std::int64_t request_bytes =
-      rows * plan.request_row_bytes() -
-      static_cast<std::int64_t>(memory.prediction.size + memory.label.size);
-  const std::int64_t reply_bytes = rows * plan.row_loss_row_bytes + gradient_bytes;
-  if (std::max(request_bytes, reply_bytes) > max_tensor_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "chunk.rows: the tensors of a chunk and of its reply must not exceed ", max_tensor_bytes,
-        " bytes each; ", rows, " rows are ", request_bytes, " and ", reply_bytes));
-  }
-  absl::StatusOr<Charge> charge = context.budget->Acquire(
-      tenant, wire_bytes + reply_bytes + BookkeepingBytes(*item) + kReplyOverhead);
-  if (!charge.ok()) {
-    context.metrics->Shed(absl::IsResourceExhausted(charge.status()) ? ShedReason::kQuota
-                                                                     : ShedReason::kBytes);
-    return charge.status();
-  }
 
   auto task = std::make_unique<ChunkTask>();
   task->key = plan.key;
@@ -205,7 +228,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> MakeChunkTask(
     task->gradient_fragments.push_back({task->gradient.data(), task->gradient.size()});
   }
   segment.gradient = task->gradient_fragments;
-  if (const std::int64_t size = rows * plan.row_loss_row_bytes; size > 0) {
+  if (const std::int64_t size = plan.row_loss_bytes(rows); size > 0) {
     task->row_loss = context.slabs->Allocate(size);
     if (!task->row_loss) return OutOfMemory(size);
     task->row_loss_fragment = {task->row_loss.data(), task->row_loss.size()};

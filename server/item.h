@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
@@ -23,6 +24,7 @@
 namespace softloss {
 
 class ChunkTask;
+struct GatheredItem;
 class Metrics;
 
 // What every item needs from the server. Outlives all items.
@@ -55,6 +57,7 @@ struct ItemState {
   bool last_received = false;
   bool answered = false;  // result or error is on its way; whatever else comes is dropped
   bool numerics_changed = false;
+  std::shared_ptr<GatheredItem> gathered;  // chunks that wait for others (gathered_item.h)
 
   absl::InlinedVector<LeafSum, 4> leaves;  // of the rows received so far
   Tally tally;
@@ -80,7 +83,15 @@ class ChunkTask final : public ScoreTask {
     keep->OnScored(*this);
   }
 
+  // Of a gathered item: the rows and the gradient of a chunk as it came.
+  struct Part {
+    std::int64_t row_begin = 0, rows = 0;
+    Slab gradient;
+    Charge charge;
+  };
+
   std::shared_ptr<ItemState> item;
+  std::vector<Part> parts;  // empty unless gathered; `gradient` then is the last one's, once scored
   std::int64_t row_begin = 0;
   std::int64_t wire_bytes = 0;           // credit to return
   std::shared_ptr<const void> received;  // the message that the fragments point into
@@ -101,6 +112,22 @@ absl::StatusOr<std::shared_ptr<ItemState>> AdmitItem(const ServingContext& conte
                                                      const v1::Item& header,
                                                      std::shared_ptr<const LossSpec> spec,
                                                      std::uint64_t id, TimePoint now);
+
+// Tensor bytes of a chunk that travel: its own, and its reply's.
+struct ChunkBytes {
+  std::int64_t request = 0, reply = 0;
+};
+
+// Checks that rows [item->rows_received, +rows) come in the right place and have their bytes, and that
+// they and their reply fit in messages. INVALID_ARGUMENT.
+absl::StatusOr<ChunkBytes> MeasureChunk(const ItemState& item, const wire::Bulk& bulk,
+                                        std::int64_t rows, std::int64_t max_tensor_bytes);
+
+// Charges the budget; its refusal is counted.
+absl::StatusOr<Charge> ChargeItem(const ServingContext& context,
+                                  const std::shared_ptr<Tenant>& tenant, std::int64_t bytes);
+
+absl::Status OutOfMemory(std::int64_t bytes);
 
 // Checks rows [item->rows_received, +rows) against their bytes, charges the budget (request plus
 // reply; not what lies in shared memory), and makes the task. On success the rows count as received. Fails with INVALID_ARGUMENT

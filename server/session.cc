@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/wire/spec.h"
+#include "server/gathered_item.h"
 #include "server/metrics.h"
 
 namespace softloss {
@@ -135,7 +136,20 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnChunk(const v1::Chunk& chu
 
   if (error.ok()) error = CheckOrder(chunk, *item);
   std::unique_ptr<ChunkTask> task;
-  if (error.ok()) {
+  const bool whole = chunk.last() && chunk.row_begin() == 0;
+  if (error.ok() && item->plan.regional() && !whole) {
+    error = GatherChunk(*context_, tenant_, item, bulk, chunk.rows(), context_->max_chunk_bytes,
+                        wire_bytes, std::move(received), now);
+    if (error.ok()) {
+      // Its memory is reserved, and the item cannot go on before the rest of it is here.
+      ReturnCredit(wire_bytes, 0, outbox);
+      if (!chunk.last()) return nullptr;
+      wire_bytes = 0;
+      absl::StatusOr<std::unique_ptr<ChunkTask>> joined = JoinChunks(*context_, tenant_, item, now);
+      error = joined.status();
+      if (joined.ok()) task = *std::move(joined);
+    }
+  } else if (error.ok()) {
     absl::StatusOr<std::unique_ptr<ChunkTask>> made =
         MakeChunkTask(*context_, tenant_, item, bulk, chunk.rows(), context_->max_chunk_bytes,
                       wire_bytes, std::move(received), now);
@@ -144,7 +158,7 @@ absl::StatusOr<std::unique_ptr<ChunkTask>> Session::OnChunk(const v1::Chunk& chu
   }
   if (!error.ok()) {
     Answer(*item, error, nullptr, outbox);
-    ReturnCredit(wire_bytes, 0, outbox);
+    if (wire_bytes > 0) ReturnCredit(wire_bytes, 0, outbox);
     Retire(item);
     return nullptr;
   }
@@ -212,6 +226,7 @@ void Session::OnScored(ChunkTask& task, std::vector<Reply>* outbox) {
     Retire(item);
     return;
   }
+  if (status.ok()) AnswerParts(task, outbox);
   if (!status.ok() || item->complete()) {
     Answer(*item, status, &task, outbox);
   } else if (task.gradient.size() + task.row_loss.size() > 0) {
@@ -229,11 +244,30 @@ void Session::OnScored(ChunkTask& task, std::vector<Reply>* outbox) {
   Retire(item);
 }
 
+void Session::AnswerParts(ChunkTask& task, std::vector<Reply>* outbox) {
+  if (task.parts.empty()) return;
+  ChunkTask::Part& last = task.parts.back();
+  for (ChunkTask::Part& part : task.parts) {
+    if (&part == &last || part.gradient.size() == 0) continue;
+    v1::ChunkResult header;
+    header.set_id(task.item->id);
+    header.set_row_begin(part.row_begin);
+    header.set_rows(part.rows);
+    outbox->push_back(
+        EncodeBulkReply(header, std::move(part.gradient), Slab(), std::move(part.charge)));
+  }
+  task.row_begin = last.row_begin;
+  task.segment.rows = last.rows;
+  task.gradient = std::move(last.gradient);
+  task.charge = std::move(last.charge);
+}
+
 void Session::Answer(ItemState& item, const absl::Status& status, ChunkTask* task,
                      std::vector<Reply>* outbox) {
   item.answered = true;
   --outstanding_items_;
   if (item.tasks.empty()) item.memory = ItemMemory();
+  item.gathered.reset();
   // What is still being scored is no use any more.
   for (ChunkTask* other : item.tasks) other->cancelled.store(true, std::memory_order_relaxed);
 

@@ -69,6 +69,8 @@ class Session {
   absl::StatusOr<std::shared_ptr<ItemState>> Admit(const v1::Chunk& chunk, TimePoint now);
   absl::Status CheckOrder(const v1::Chunk& chunk, const ItemState& item) const;
 
+  // Answers the chunks of a gathered item that was scored, all but the last; the task then is that one.
+  void AnswerParts(ChunkTask& task, std::vector<Reply>* outbox);
   // Ends an item, with its error or result, and hands back its credit.
   void Answer(ItemState& item, const absl::Status& status, ChunkTask* task,
               std::vector<Reply>* outbox);

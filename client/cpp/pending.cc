@@ -77,13 +77,14 @@ absl::StatusOr<std::shared_ptr<Pending>> Pending::Make(ScoreRequest request, Clo
   p->FindPlaces();
 
   const std::int64_t rows = p->plan_.geometry.rows();
-  const auto output = [&](std::int64_t row_bytes, void* given, Buffer* own) -> void* {
-    if (row_bytes == 0 || given != nullptr) return given;
-    if (own->empty()) *own = Buffer(rows * row_bytes);
+  const auto output = [&](std::int64_t bytes, void* given, Buffer* own) -> void* {
+    if (bytes == 0 || given != nullptr) return given;
+    if (own->empty()) *own = Buffer(bytes);
     return own->data();
   };
-  p->gradient_ = output(p->plan_.gradient_row_bytes, p->request_.gradient, &p->result_.gradient);
-  p->row_loss_ = output(p->plan_.row_loss_row_bytes, p->request_.row_loss, &p->result_.row_loss);
+  p->gradient_ =
+      output(rows * p->plan_.gradient_row_bytes, p->request_.gradient, &p->result_.gradient);
+  p->row_loss_ = output(p->plan_.row_loss_bytes(rows), p->request_.row_loss, &p->result_.row_loss);
   p->load_ = rows * (p->plan_.request_row_bytes() + p->plan_.reply_row_bytes());
   return p;
 }
@@ -129,9 +130,9 @@ bool Pending::Share() {
   constexpr std::int64_t kShortestLine = 16;
   const Geometry& g = plan_.geometry;
   const std::int64_t sent_row_bytes =
-      std::max(plan_.label_ids_row_bytes + plan_.mask_row_bytes + plan_.weight_row_bytes,
-               plan_.row_loss_row_bytes);
+      plan_.label_ids_row_bytes + plan_.mask_row_bytes + plan_.weight_row_bytes;
   if (shareable_ && g.rows() * sent_row_bytes <= attempt_.max_chunk_bytes &&
+      plan_.row_loss_bytes(g.rows()) <= attempt_.max_chunk_bytes &&
       (g.class_last() || g.inner >= kShortestLine) &&
       share_->Describe(prediction_at_, label_at_, gradient_at_, &item_)) {
     return true;
@@ -153,12 +154,15 @@ absl::Status Pending::Begin(Attempt attempt, Clock::time_point now) {
   const std::int64_t rows = plan_.geometry.rows();
   const std::int64_t row_bytes = std::max(plan_.request_row_bytes(), plan_.reply_row_bytes());
   shared_ = Share();
-  chunk_rows_ = MaxChunkRows(plan_.geometry.classes, row_bytes, attempt_.max_chunk_bytes);
-  if (shared_ || rows <= attempt_.max_chunk_bytes / row_bytes) {
+  // A regional item's losses are in the reply to its last chunk.
+  const std::int64_t room = std::max<std::int64_t>(
+      0, attempt_.max_chunk_bytes - (plan_.regional() ? plan_.row_loss_bytes(rows) : 0));
+  chunk_rows_ = MaxChunkRows(plan_.geometry.classes, row_bytes, room);
+  if (shared_ || rows <= room / row_bytes) {
     chunk_rows_ = std::max<std::int64_t>(rows, 1);
   }
   if (chunk_rows_ == 0) {
-    const std::int64_t least = std::min(rows, plan_.leaf_rows);
+    const std::int64_t least = std::min(rows, LeafRows(plan_.geometry.classes));
     return absl::InvalidArgumentError(absl::StrCat(
         "prediction.shape: at least ", least, " rows go in one message, which take ",
         least * row_bytes, " bytes; a message holds at most ", attempt_.max_chunk_bytes));
@@ -227,15 +231,19 @@ absl::Status Pending::Store(const v1::ChunkResult& reply, const wire::Bulk& bulk
     return absl::InternalError(absl::StrCat("chunk: the server answered rows [", begin, ", ",
                                             begin + rows, "), which are not outstanding"));
   }
-  const auto check = [&](const char* field, std::int64_t row_bytes, wire::BulkField f) {
+  const auto check = [&](const char* field, std::int64_t bytes, wire::BulkField f) {
     const std::size_t size = TotalSize(Fragments(bulk[f]));
-    if (size == static_cast<std::size_t>(rows * row_bytes)) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat(field, ": must have ", rows * row_bytes, " bytes for ",
-                                            rows, " rows; the server sent ", size));
+    if (size == static_cast<std::size_t>(bytes)) return absl::OkStatus();
+    return absl::InternalError(absl::StrCat(field, ": must have ", bytes, " bytes for ", rows,
+                                            " rows; the server sent ", size));
   };
   const std::int64_t gradient_row_bytes = shared_ ? 0 : plan_.gradient_row_bytes;
-  for (const absl::Status& s : {check("gradient", gradient_row_bytes, wire::kGradient),
-                                check("row_loss", plan_.row_loss_row_bytes, wire::kRowLoss)}) {
+  const bool ends = begin + rows == g.rows();
+  const std::int64_t losses = !plan_.regional() ? plan_.row_loss_bytes(rows)
+                              : ends            ? plan_.row_loss_bytes(g.rows())
+                                                : 0;
+  for (const absl::Status& s : {check("gradient", rows * gradient_row_bytes, wire::kGradient),
+                                check("row_loss", losses, wire::kRowLoss)}) {
     if (!s.ok()) return s;
   }
   answered_[begin / chunk_rows_] = true;
@@ -250,8 +258,10 @@ absl::Status Pending::Store(const v1::ChunkResult& reply, const wire::Bulk& bulk
   if (gradient_row_bytes > 0) {
     StoreTile(bulk[wire::kGradient], SizeOf(*plan_.key.gradient), begin, rows, gradient_);
   }
-  if (plan_.row_loss_row_bytes > 0) {
-    if (IsElementwise(plan_.key.loss)) {
+  if (losses > 0) {
+    if (plan_.regional()) {
+      Reader(bulk[wire::kRowLoss]).Read(static_cast<std::byte*>(row_loss_), losses);
+    } else if (IsElementwise(plan_.key.loss)) {
       StoreTile(bulk[wire::kRowLoss], SizeOf(plan_.row_loss_dtype()), begin, rows, row_loss_);
     } else {
       Reader(bulk[wire::kRowLoss])

@@ -9,6 +9,7 @@
 #include "kernels/backends.h"
 #include "kernels/cpu/class_loss.h"
 #include "kernels/cpu/element_loss.h"
+#include "kernels/cpu/region_scorer.h"
 #include "kernels/cpu/scorer.h"
 #include "kernels/cpu/stream.h"
 #include "kernels/cpu/target.h"
@@ -69,13 +70,21 @@ class CpuBackend final : public Backend {
   std::string numerics_id() const override { return NumericsId(name(), cpu::TargetName()); }
   absl::Status Supports(const ScoreKey& key) const override {
     const LossSpec spec = {.loss = key.loss};
-    const bool serves = IsElementwise(key.loss) ? cpu::ServesElements(spec)
-                                                : cpu::FindClassLoss<float>(spec) != nullptr;
+    const bool serves = IsRegional(key.loss)      ? true
+                        : IsElementwise(key.loss) ? cpu::ServesElements(spec)
+                                                  : cpu::FindClassLoss<float>(spec) != nullptr;
     return CheckServed(name(), key, serves, /*serves_general=*/true,
                        /*serves_sparse=*/true);
   }
 
   absl::Status Score(const ScoreKey& key, absl::Span<Segment> batch, Executor& executor) override {
+    if (IsRegional(key.loss)) {
+      for (Segment& segment : batch) {
+        key.prediction == DType::kF64 ? cpu::ScoreRegions<double>(key, segment, executor)
+                                      : cpu::ScoreRegions<float>(key, segment, executor);
+      }
+      return absl::OkStatus();
+    }
     const std::int64_t leaf_elements = LeafRows(key.classes) * key.classes;
     const std::int64_t task_leaves = executor.concurrency() == 1
                                          ? std::int64_t{1} << 62

@@ -138,6 +138,8 @@ absl::StatusOr<LossSpec> SpecFromProto(const v1::LossSpec& m) {
                     LabelCheck::kRenormalize, &spec.label_check),
            ReadEnum("spec.prediction_kind", m.prediction_kind(), PredictionKind::kLogits,
                     PredictionKind::kProbabilities, &spec.prediction_kind),
+           ReadEnum("spec.activation", m.activation(), Activation::kDefault, Activation::kSoftmax,
+                    &spec.activation),
        }) {
     if (!s.ok()) return s;
   }
@@ -154,6 +156,8 @@ absl::StatusOr<LossSpec> SpecFromProto(const v1::LossSpec& m) {
   if (m.has_gamma()) spec.gamma = m.gamma();
   if (m.has_epsilon()) spec.epsilon = m.epsilon();
   if (m.has_q()) spec.q = m.q();
+  if (m.has_smooth()) spec.smooth = m.smooth();
+  spec.batch = m.batch();
   if (absl::Status s = Validate(spec); !s.ok()) return s;
   return spec;
 }
@@ -214,6 +218,9 @@ void ToProto(const LossSpec& spec, v1::LossSpec* m) {
   if (spec.gamma) m->set_gamma(*spec.gamma);
   if (spec.epsilon) m->set_epsilon(*spec.epsilon);
   if (spec.q) m->set_q(*spec.q);
+  if (spec.smooth) m->set_smooth(*spec.smooth);
+  m->set_activation(static_cast<v1::Activation>(spec.activation));
+  m->set_batch(spec.batch);
 }
 
 void ToProto(const ItemShape& item, v1::Item* m) {

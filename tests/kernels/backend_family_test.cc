@@ -92,7 +92,7 @@ TEST_P(BackendFamilyTest, OptionsInAllCombinations) {
         if (has(4)) {
           spec.prediction_kind = PredictionKind::kProbabilities;
           spec.temperature.reset();
-        } else if (has(5) && !IsElementwise(spec.loss)) {
+        } else if (has(5) && TakesTemperature(spec.loss)) {
           spec.temperature = 2.5f;
           spec.z_loss = 0.01f;
         }
@@ -199,7 +199,7 @@ TEST_P(BackendFamilyTest, LogitsNearAndFar) {
   for (const LossSpec& one : OneSpecEach()) {
     for (float temperature : {0.3f, 1.0f, 4.0f}) {
       LossSpec spec = one;
-      if (!IsElementwise(spec.loss)) spec.temperature = temperature;
+      if (TakesTemperature(spec.loss)) spec.temperature = temperature;
       for (double deviation : {0.01, 10.0, 30.0, 80.0, 1e4, 1e12}) {
         for (LabelStyle labels : {LabelStyle::kNormalized, LabelStyle::kOneHot}) {
           for (std::int64_t classes : {1, 2, 21, 100}) {
@@ -251,7 +251,7 @@ TEST_P(BackendFamilyTest, LogitsWithACommonOffset) {
   for (const LossSpec& one : OneSpecEach()) {
     for (float temperature : {1.0f, 3.0f}) {
       LossSpec spec = one;
-      if (!IsElementwise(spec.loss)) spec.temperature = temperature;
+      if (TakesTemperature(spec.loss)) spec.temperature = temperature;
       for (double offset : {-1e4, 1e4, 1e6}) {
         for (std::int64_t classes : {5, 90}) {
           const ItemShape item = FamilyItem(20, classes, random_.Chance(0.5));

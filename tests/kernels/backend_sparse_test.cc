@@ -30,6 +30,7 @@ LabelFormat Sparse(std::int64_t k, TailRule tail, DType values = DType::kF32,
 }
 
 bool Applies(const LossSpec& spec, TailRule tail) {
+  if (IsRegional(spec.loss)) return false;
   return !IsElementwise(spec.loss) || tail == TailRule::kZero;
 }
 

@@ -49,7 +49,7 @@ Result RunEngine(Backend& backend, Executor& executor, const ScoreCase& c,
   Result result;
   const auto rows = static_cast<std::size_t>(c.plan.geometry.rows());
   result.gradient.resize(rows * static_cast<std::size_t>(c.plan.gradient_row_bytes));
-  result.row_loss.resize(rows * static_cast<std::size_t>(c.plan.row_loss_row_bytes));
+  result.row_loss.resize(static_cast<std::size_t>(c.plan.row_loss_bytes(c.plan.geometry.rows())));
   EngineOutputs out;
   if (c.item.gradient) out.gradient = result.gradient.data();
   if (c.item.want_row_loss) out.row_loss = result.row_loss.data();
@@ -236,6 +236,33 @@ TEST(BackendsTest, NamesMakeBackends) {
   EXPECT_EQ((*reference)->name(), "reference");
   EXPECT_THAT((*reference)->numerics_id(), ::testing::StartsWith("reference-"));
   EXPECT_THAT(MakeBackend("tpu"), StatusIs(absl::StatusCode::kNotFound, HasSubstr("reference")));
+}
+
+// Images are scored whole, whatever chunk is asked for, by any number of threads.
+TEST_F(EngineTest, RegionsDoNotDependOnChunksOrThreads) {
+  Random random(12);
+  LossSpec spec;
+  spec.loss = Loss::kSoftDice;
+  for (std::vector<std::int64_t> shape :
+       {std::vector<std::int64_t>{3, 4, 50, 60}, std::vector<std::int64_t>{5000, 7}}) {
+    const ScoreCase c = testing::RandomCase(Item(shape, 1), spec, {}, random);
+    InlineExecutor inline_executor;
+    testing::ThreadExecutor threads(3);
+    absl::StatusOr<std::unique_ptr<Backend>> made = MakeBackend("cpu");
+    const std::unique_ptr<Backend> backend = made.ok() ? *std::move(made) : MakeReferenceBackend();
+    const Result whole = RunEngine(*backend, inline_executor, c);
+    ASSERT_THAT(whole.totals, IsOk());
+    for (std::int64_t chunk_rows : {1, 300, 3001}) {
+      const Result cut = RunEngine(*backend, threads, c, chunk_rows);
+      ASSERT_THAT(cut.totals, IsOk());
+      EXPECT_EQ(cut.totals->loss, whole.totals->loss);
+      EXPECT_EQ(cut.totals->gradient_l2_norm, whole.totals->gradient_l2_norm);
+      EXPECT_EQ(cut.gradient, whole.gradient);
+      EXPECT_EQ(cut.row_loss, whole.row_loss);
+    }
+    EXPECT_EQ(whole.totals->denominator,
+              static_cast<double>(c.plan.geometry.rows() / c.plan.leaf_rows * shape[1]));
+  }
 }
 
 }  // namespace

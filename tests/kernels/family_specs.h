@@ -60,6 +60,8 @@ inline std::vector<LossSpec> ParameterSpecs() {
   return specs;
 }
 
+inline bool TakesTemperature(Loss loss) { return !IsElementwise(loss) && !IsRegional(loss); }
+
 inline std::vector<float> RandomWeights(std::int64_t classes, Random& random) {
   std::vector<float> weights;
   for (std::int64_t c = 0; c < classes; ++c) {

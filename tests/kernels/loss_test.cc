@@ -157,5 +157,37 @@ TEST(ValidateTest, RefusesOptionsOfOtherLosses) {
   EXPECT_THAT(Validate(spec), IsOk());
 }
 
+TEST(ValidateTest, OptionsOfRegionsAreOfRegionalLosses) {
+  LossSpec spec = Softmax();
+  spec.activation = Activation::kSigmoid;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("activation: does not apply to "
+                                                           "softmax_cross_entropy; was 1")));
+  spec = Softmax();
+  spec.batch = true;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("batch: does not apply to ")));
+  spec.loss = Loss::kSoftDice;
+  EXPECT_THAT(Validate(spec), IsOk());
+  spec.activation = static_cast<Activation>(3);
+  EXPECT_THAT(Validate(spec),
+              StatusIs(kInvalid, HasSubstr("activation: must be in [0, 2]; was 3")));
+  spec.activation = Activation::kSigmoid;
+  spec.label_check = LabelCheck::kRenormalize;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("label_check: RENORMALIZE")));
+  spec.label_check = LabelCheck::kReport;
+  spec.normalizer = Normalizer::kElements;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("normalizer: ELEMENTS does not apply to "
+                                                           "soft_dice")));
+  spec.normalizer = Normalizer::kValid;
+  spec.temperature = 2;
+  EXPECT_THAT(Validate(spec),
+              StatusIs(kInvalid, HasSubstr("temperature: does not apply to soft_dice; was 2")));
+  spec.temperature.reset();
+  spec.z_loss = 0.1f;
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("z_loss: does not apply to soft_dice")));
+  spec.z_loss.reset();
+  spec.pos_weight = {2};
+  EXPECT_THAT(Validate(spec), StatusIs(kInvalid, HasSubstr("pos_weight")));
+}
+
 }  // namespace
 }  // namespace softloss

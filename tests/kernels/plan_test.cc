@@ -331,5 +331,91 @@ TEST(ScoreKeyTest, HashesWhatItCompares) {
   for (std::size_t i = 1; i < keys.size(); ++i) EXPECT_FALSE(keys[i] == base) << i;
 }
 
+LossSpec Dice(Activation activation = Activation::kDefault, bool batch = false) {
+  LossSpec spec;
+  spec.loss = Loss::kSoftDice;
+  spec.activation = activation;
+  spec.batch = batch;
+  return spec;
+}
+
+TEST(RegionalPlanTest, AnImageIsWhatAnIndexOfTheFirstDimensionHolds) {
+  const auto image_rows = [](std::vector<std::int64_t> shape, std::optional<int> axis,
+                             bool batch = false) {
+    ItemShape item;
+    item.shape = std::move(shape);
+    item.class_axis = axis;
+    return MakePlan(item, Dice(Activation::kDefault, batch))->leaf_rows;
+  };
+  EXPECT_EQ(image_rows({2, 5, 3, 4}, 1), 12);
+  EXPECT_EQ(image_rows({2, 3, 4, 5}, -1), 12);
+  EXPECT_EQ(image_rows({2, 5, 3, 4}, 1, true), 24);
+  EXPECT_EQ(image_rows({3, 4, 5}, std::nullopt), 20);
+  EXPECT_EQ(image_rows({3, 4, 5}, std::nullopt, true), 60);
+  // No positions in an image: all of the tensor is one.
+  EXPECT_EQ(image_rows({300, 5}, 1), 300);
+  EXPECT_EQ(image_rows({300, 5, 1, 1}, 1), 300);
+  EXPECT_EQ(image_rows({300}, std::nullopt), 300);
+  EXPECT_EQ(image_rows({}, std::nullopt), 1);
+  // The first dimension is the classes.
+  EXPECT_EQ(image_rows({5, 30, 40}, 0), 1200);
+  // Nothing at all.
+  EXPECT_EQ(image_rows({0, 5}, 1), 1);
+  EXPECT_EQ(image_rows({2, 5, 0}, 1), 1);
+  EXPECT_EQ(image_rows({0, 7}, std::nullopt), 1);
+}
+
+TEST(RegionalPlanTest, HasALossForEachClassOfAnImage) {
+  ItemShape item = Item();
+  item.want_row_loss = true;
+  const ItemPlan plan = *MakePlan(item, Dice());
+  EXPECT_TRUE(plan.regional());
+  EXPECT_EQ(plan.key.activation, Activation::kSoftmax);
+  EXPECT_EQ(plan.row_loss_row_bytes, 0);
+  EXPECT_EQ(plan.image_loss_bytes, 20);
+  EXPECT_EQ(plan.row_loss_bytes(24), 40);
+  EXPECT_EQ(plan.row_loss_bytes(12), 20);
+  item.class_axis.reset();
+  EXPECT_EQ(MakePlan(item, Dice())->key.activation, Activation::kSigmoid);
+  EXPECT_FALSE(MakePlan(Item(), Softmax())->regional());
+  EXPECT_EQ(MakePlan(Item(), Softmax())->key.activation, Activation::kDefault);
+}
+
+// Chunks are cut as those of other losses: an image may take many.
+TEST(RegionalPlanTest, ChunksNeedNotBeImages) {
+  ItemShape item;
+  item.shape = {2, 5, 1000};
+  item.class_axis = 1;
+  const ItemPlan plan = *MakePlan(item, Dice());
+  EXPECT_EQ(plan.leaf_rows, 1000);
+  EXPECT_THAT(CheckChunk(plan, 256, 512, {512 * 20, 512 * 20}), IsOk());
+  EXPECT_THAT(CheckChunk(plan, 0, 1000, {20000, 20000}),
+              StatusIs(kInvalid, HasSubstr("chunk.rows: must be a multiple of 256")));
+}
+
+TEST(RegionalPlanTest, RefusesWhatHasNoMeaning) {
+  ItemShape flat;
+  flat.shape = {3, 40};
+  EXPECT_THAT(
+      MakePlan(flat, Dice(Activation::kSoftmax)),
+      StatusIs(kInvalid,
+               HasSubstr("prediction.class_axis: activation SOFTMAX needs one; was absent")));
+  LossSpec renormalize = Dice();
+  renormalize.label_check = LabelCheck::kRenormalize;
+  EXPECT_THAT(MakePlan(flat, renormalize),
+              StatusIs(kInvalid, HasSubstr("label_check: RENORMALIZE needs a class axis")));
+  EXPECT_THAT(MakePlan(Item(), renormalize), IsOk());
+  ItemShape sparse = Item();
+  sparse.label = {.kind = LabelKind::kSparse, .k = 2, .tail = TailRule::kZero};
+  EXPECT_THAT(MakePlan(sparse, Dice()),
+              StatusIs(kInvalid, HasSubstr("label.kind: must be dense or class ids for soft_dice; "
+                                           "was sparse")));
+  ItemShape bytes = Item();
+  bytes.label = {.dtype = DType::kU8, .scale = LabelScale::kRowSum};
+  EXPECT_THAT(MakePlan(bytes, Dice()), IsOk());
+  EXPECT_THAT(MakePlan(bytes, Dice(Activation::kSigmoid)),
+              StatusIs(kInvalid, HasSubstr("label.scale: ROW_SUM")));
+}
+
 }  // namespace
 }  // namespace softloss

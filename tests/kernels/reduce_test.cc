@@ -184,6 +184,30 @@ TEST_F(FinishTest, StrictRefusesBadLabels) {
   EXPECT_THAT(Finish(spec_, plan_, leaves_, tally_), IsOk());
 }
 
+// A mean is over regions: 2 images of 5 classes.
+TEST(FinishRegionalTest, CountsRegions) {
+  ItemShape item;
+  item.shape = {2, 5, 30};
+  item.class_axis = 1;
+  LossSpec spec;
+  spec.loss = Loss::kSoftDice;
+  const ItemPlan plan = *MakePlan(item, spec);
+  const std::vector<LeafSum> leaves = {{.loss = 2, .weight = 6}, {.loss = 1, .weight = 4}};
+  Tally tally;
+  tally.valid = 8;
+  const auto mean = [&](Normalizer normalizer) {
+    spec.normalizer = normalizer;
+    return Finish(spec, plan, leaves, tally)->loss;
+  };
+  EXPECT_EQ(mean(Normalizer::kValid), 3.0 / 8);
+  EXPECT_EQ(mean(Normalizer::kFull), 3.0 / 10);
+  EXPECT_EQ(mean(Normalizer::kBatch), 3.0 / 2);
+  EXPECT_EQ(mean(Normalizer::kWeighted), 3.0 / 10);
+  EXPECT_EQ(mean(Normalizer::kNone), 3.0);
+  spec.profile = Profile::kTorch;
+  EXPECT_EQ(mean(Normalizer::kProfile), 3.0 / 8);
+}
+
 TEST(TallyTest, AddsEveryCount) {
   const Tally a = {1, 2, 3, 4, 5, 6};
   Tally b = {10, 20, 30, 40, 50, 60};

@@ -100,6 +100,7 @@ TEST(ReferenceLossesTest, GradientsAreTheDerivatives) {
   constexpr std::size_t kClasses = 4;
   constexpr Real kStep = 1e-6L;
   for (Loss loss : AllLosses()) {
+    if (IsRegional(loss)) continue;  // reference_regions_test.cc
     for (const LossSpec& spec : Variants(loss, kClasses)) {
       ASSERT_TRUE(Validate(spec).ok()) << Validate(spec);
       for (int trial = 0; trial < 6; ++trial) {
@@ -127,6 +128,7 @@ TEST(ReferenceLossesTest, GradientsAreTheDerivatives) {
 TEST(ReferenceLossesTest, ScalesBoundWhatTheyJudge) {
   Random random(8);
   for (Loss loss : AllLosses()) {
+    if (IsRegional(loss)) continue;  // reference_regions_test.cc
     for (const LossSpec& spec : Variants(loss, 5)) {
       for (int trial = 0; trial < 10; ++trial) {
         const bool logits = spec.prediction_kind == PredictionKind::kLogits;

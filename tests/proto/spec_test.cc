@@ -152,12 +152,25 @@ TEST(SpecTest, RefusesValuesWithoutAMeaning) {
   }
 }
 
-TEST(SpecTest, RefusesEveryLossThatIsNotBuilt) {
-  for (int loss = v1::SOFT_DICE; loss <= v1::Loss_MAX; ++loss) {
-    v1::LossSpec message;
-    message.set_loss(static_cast<v1::Loss>(loss));
-    EXPECT_THAT(SpecFromProto(message), StatusIs(absl::StatusCode::kUnimplemented,
-                                                 StartsWith("spec.loss: " + v1::Loss_Name(loss))));
+TEST(SpecTest, RefusesALossThatItDoesNotKnow) {
+  v1::LossSpec message;
+  message.set_loss(static_cast<v1::Loss>(v1::Loss_MAX + 1));
+  EXPECT_THAT(SpecFromProto(message),
+              StatusIs(absl::StatusCode::kInvalidArgument, StartsWith("spec.loss: unknown value")));
+}
+
+TEST(SpecTest, OptionsOfRegionsComeBack) {
+  for (Activation activation : {Activation::kDefault, Activation::kSigmoid, Activation::kSoftmax}) {
+    for (bool batch : {false, true}) {
+      LossSpec spec;
+      spec.loss = Loss::kSoftDice;
+      spec.activation = activation;
+      spec.batch = batch;
+      v1::LossSpec message;
+      ToProto(spec, &message);
+      EXPECT_EQ(SpecFromProto(message)->activation, activation);
+      EXPECT_EQ(SpecFromProto(message)->batch, batch);
+    }
   }
 }
 

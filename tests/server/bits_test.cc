@@ -45,13 +45,13 @@ struct Bits {
   }
 };
 
-Bits InProcess(const TestItem& item) {
+Bits InProcess(const TestItem& item, Loss loss = Loss::kSoftmaxCrossEntropy) {
   ItemShape shape;
   shape.shape = {item.geometry.outer, item.geometry.classes, item.geometry.inner};
   shape.class_axis = 1;
   shape.gradient = DType::kF32;
   LossSpec spec;
-  spec.loss = Loss::kSoftmaxCrossEntropy;
+  spec.loss = loss;
   Bits bits;
   bits.gradient.resize(item.x.size());
   const std::unique_ptr<Backend> backend = MakeCpuBackend();
@@ -150,6 +150,27 @@ TEST_F(BitsTest, AloneChunkedAtEveryLeafAndInProcessAreTheSame) {
       grpc::ClientContext context;
       auto stream = Open(&context);
       stream->Write(Define(1, v1::SOFTMAX_CROSS_ENTROPY));
+      Send(stream.get(), 0, item, leaves);
+      EXPECT_TRUE(Receive(stream.get(), {&item})[0] == expected) << leaves << " leaves a chunk";
+    }
+  }
+}
+
+// Every chunk is kept until the last is there; images and classes that straddle chunks, tiles among them.
+TEST_F(BitsTest, RegionsInAnyChunksAndInProcessAreTheSame) {
+  const TestItem items[] = {
+      MakeItem(2000, 10, 1, 1),
+      MakeItem(3, 21, 30 * 31, 4),
+      MakeItem(2, 40, 5000, 6),  // more than a message holds
+      MakeItem(1, 700, 50, 7),
+  };
+  for (const TestItem& item : items) {
+    SCOPED_TRACE(item.geometry.classes);
+    const Bits expected = InProcess(item, Loss::kSoftDice);
+    for (std::int64_t leaves : {1, 2, 7}) {
+      grpc::ClientContext context;
+      auto stream = Open(&context);
+      stream->Write(Define(1, v1::SOFT_DICE));
       Send(stream.get(), 0, item, leaves);
       EXPECT_TRUE(Receive(stream.get(), {&item})[0] == expected) << leaves << " leaves a chunk";
     }

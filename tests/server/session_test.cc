@@ -99,6 +99,119 @@ TEST_F(SessionTest, AllCreditComesBack) {
   EXPECT_TRUE(session_->idle());
 }
 
+class RegionalSessionTest : public SessionTest {
+ protected:
+  static constexpr std::int64_t kRows = 1800;
+
+  RegionalSessionTest() {
+    v1::StreamRequest request;
+    request.mutable_define()->set_spec_id(2);
+    request.mutable_define()->mutable_spec()->set_loss(v1::SOFT_DICE);
+    EXPECT_TRUE(Send(request).ok());
+  }
+
+  // Of two regions, the classes.
+  v1::StreamRequest RegionalChunk(std::uint64_t id, std::int64_t begin, std::int64_t rows,
+                                  bool row_loss = true) {
+    v1::StreamRequest request = Chunk(id, begin, std::min(rows, kRows - begin), kRows);
+    if (begin == 0) {
+      request.mutable_chunk()->mutable_item()->set_spec_id(2);
+      request.mutable_chunk()->mutable_item()->set_want_row_loss(row_loss);
+    }
+    return request;
+  }
+};
+
+// A gradient depends on all of the item: nothing is scored before all of it is there.
+TEST_F(RegionalSessionTest, ChunksAreScoredTogetherAndAnsweredEach) {
+  ASSERT_TRUE(Send(RegionalChunk(1, 0, kRows)).ok());
+  Score();
+  const Answer whole = answers_.back();
+  ASSERT_TRUE(whole.header.chunk().has_result());
+  EXPECT_EQ(whole.header.chunk().result().valid_count(), 2);
+  EXPECT_EQ(whole.row_loss.size(), 2 * sizeof(float));
+  answers_.clear();
+  const std::int64_t credit = credit_bytes_;
+
+  std::int64_t sent = 0;
+  for (std::int64_t begin = 0; begin < kRows; begin += 256) {
+    const v1::StreamRequest request = RegionalChunk(2, begin, 256);
+    sent += static_cast<std::int64_t>(request.ByteSizeLong());
+    ASSERT_TRUE(Send(request).ok());
+    EXPECT_EQ(tasks_.size(), begin + 256 < kRows ? 0u : 1u);
+    EXPECT_EQ(credit_bytes_ - credit, sent);  // or a client might never come to send the rest
+  }
+  Score();
+  std::string gradient;
+  for (std::size_t i = 0; i < answers_.size(); ++i) {
+    const v1::ChunkResult& chunk = answers_[i].header.chunk();
+    EXPECT_EQ(chunk.row_begin(), static_cast<std::int64_t>(i) * 256);
+    EXPECT_EQ(chunk.rows(), std::min<std::int64_t>(256, kRows - chunk.row_begin()));
+    EXPECT_EQ(chunk.has_result(), i + 1 == answers_.size());
+    gradient += answers_[i].gradient;
+  }
+  ASSERT_EQ(answers_.size(), 8u);
+  EXPECT_EQ(gradient, whole.gradient);
+  EXPECT_EQ(answers_.back().row_loss, whole.row_loss);
+  EXPECT_EQ(answers_.back().header.chunk().result().loss_sum(),
+            whole.header.chunk().result().loss_sum());
+  EXPECT_EQ(credit_items_, 2);
+  EXPECT_EQ(credit_bytes_ - credit, sent);
+  EXPECT_TRUE(session_->idle());
+}
+
+TEST_F(RegionalSessionTest, WithoutAGradientOnlyTheEndIsAnswered) {
+  for (std::int64_t begin = 0; begin < kRows; begin += 512) {
+    v1::StreamRequest request = RegionalChunk(1, begin, 512);
+    if (begin == 0) request.mutable_chunk()->mutable_item()->clear_gradient_dtype();
+    ASSERT_TRUE(Send(request).ok());
+  }
+  Score();
+  ASSERT_EQ(answers_.size(), 1u);
+  EXPECT_TRUE(answers_[0].header.chunk().has_result());
+  EXPECT_EQ(answers_[0].row_loss.size(), 2 * sizeof(float));
+}
+
+// The header reserves the whole item, and all of it comes back however the item ends.
+TEST_F(RegionalSessionTest, TheWholeItemIsReservedAtItsHeader) {
+  const std::int64_t before = budget_.used();
+  constexpr std::int64_t kTensors = kRows * 2 * (4 + 4 + 4);
+  ASSERT_TRUE(Send(RegionalChunk(1, 0, 256)).ok());
+  EXPECT_GE(budget_.used() - before, kTensors);
+  for (std::int64_t begin = 256; begin < kRows; begin += 256) {
+    ASSERT_TRUE(Send(RegionalChunk(1, begin, 256)).ok());
+  }
+  EXPECT_LE(budget_.used() - before, kTensors + 10 * 2048);
+  Score();
+  EXPECT_EQ(budget_.used(), before);
+
+  ASSERT_TRUE(Send(RegionalChunk(2, 0, 256)).ok());
+  v1::StreamRequest cancel;
+  cancel.mutable_cancel()->set_id(2);
+  ASSERT_TRUE(Send(cancel).ok());
+  EXPECT_EQ(budget_.used(), before);
+
+  ASSERT_TRUE(Send(RegionalChunk(3, 0, 256)).ok());
+  v1::StreamRequest wrong = RegionalChunk(3, 256, 256);
+  wrong.mutable_label()->pop_back();
+  ASSERT_TRUE(Send(wrong).ok());
+  EXPECT_EQ(LastError(3).field(), "label");
+  EXPECT_EQ(budget_.used(), before);
+}
+
+TEST_F(RegionalSessionTest, AnItemThatWillNotFitIsRefusedAtItsHeader) {
+  ByteBudget small(ByteBudget::Options{.global_bytes = kRows * 2 * 12});
+  context_.budget = &small;
+  session_ = std::make_unique<Session>(&context_, small.FindTenant("default"), sink_);
+  v1::StreamRequest define;
+  define.mutable_define()->set_spec_id(2);
+  define.mutable_define()->mutable_spec()->set_loss(v1::SOFT_DICE);
+  ASSERT_TRUE(Send(define).ok());
+  ASSERT_TRUE(Send(RegionalChunk(1, 0, 256)).ok());
+  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kResourceExhausted));
+  session_.reset();
+}
+
 TEST_F(SessionTest, TheBudgetIsGivenBackOnceRepliesAreGone) {
   const std::int64_t before = budget_.used();  // the spec's
   ASSERT_TRUE(Send(Chunk(1, 0, 100, 100)).ok());
@@ -224,13 +337,14 @@ TEST_F(SessionTest, ANumericsChangeIsMadeAndToldIfAllowed) {
 TEST_F(SessionTest, AnInvalidSpecIsToldToTheItemsThatUseIt) {
   v1::StreamRequest request;
   request.mutable_define()->set_spec_id(2);
-  request.mutable_define()->mutable_spec()->set_loss(v1::SOFT_DICE);
+  request.mutable_define()->mutable_spec()->set_loss(v1::BRIER);
+  request.mutable_define()->mutable_spec()->set_gamma(2);
   ASSERT_TRUE(Send(request).ok());
   v1::StreamRequest item = Chunk(1, 0, 4, 4);
   item.mutable_chunk()->mutable_item()->set_spec_id(2);
   ASSERT_TRUE(Send(item).ok());
-  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kUnimplemented));
-  EXPECT_EQ(LastError(1).field(), "spec.loss");
+  EXPECT_EQ(LastError(1).code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_EQ(LastError(1).field(), "gamma");
 }
 
 TEST_F(SessionTest, ALaterDefinitionCountsForTheItemsThatBeginAfterIt) {

@@ -319,7 +319,7 @@ grpc::Status FakeScorer::GetCapabilities(grpc::ServerContext*, const v1::GetCapa
   response->set_backend("reference");
   response->set_numerics_id(limits_.numerics_id);
   response->add_losses(v1::SIGMOID_CROSS_ENTROPY);
-  response->add_losses(v1::TVERSKY);  // newer than the client
+  response->add_losses(static_cast<v1::Loss>(1000));  // newer than the client
   response->add_prediction_dtypes(v1::FLOAT32);
   response->add_label_dtypes(v1::UINT8);
   response->add_class_id_dtypes(v1::INT64);

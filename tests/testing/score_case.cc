@@ -236,7 +236,7 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
     const Geometry& g = plan.geometry;
     EXPECT_EQ(plan.key, cases[0]->plan.key);
     outcomes[i].gradient.resize(static_cast<std::size_t>(plan.gradient_row_bytes * g.rows()));
-    outcomes[i].row_loss.resize(static_cast<std::size_t>(plan.row_loss_row_bytes * g.rows()));
+    outcomes[i].row_loss.resize(static_cast<std::size_t>(plan.row_loss_bytes(g.rows())));
     outcomes[i].leaves.resize(static_cast<std::size_t>(CeilDiv(g.rows(), plan.leaf_rows)),
                               LeafSum{-1, -1, -1});
     const bool by_rows = plan.key.label.kind != LabelKind::kDense;
@@ -251,15 +251,15 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
         if (tensor.empty()) return PoisonedBuffer(std::size_t{0}, pieces);
         return PoisonedBuffer(TakeChunk(tensor, g, per_row, size, begin, rows), pieces);
       };
-      const auto make = [&](std::int64_t row_bytes) {
+      const auto make = [&](std::int64_t bytes) {
         ++pieces.seed;
-        return PoisonedBuffer(static_cast<std::size_t>(row_bytes * rows), pieces);
+        return PoisonedBuffer(static_cast<std::size_t>(bytes), pieces);
       };
       memory.push_back({i, begin, take(c.prediction, false, SizeOf(plan.key.prediction)),
                         take(c.label, by_rows, label_size),
                         take(c.label_ids, true, static_cast<std::size_t>(plan.label_ids_row_bytes)),
                         take(c.mask, true, 1), take(c.row_weight, true, 4),
-                        make(plan.gradient_row_bytes), make(plan.row_loss_row_bytes)});
+                        make(rows * plan.gradient_row_bytes), make(plan.row_loss_bytes(rows))});
       ChunkMemory& m = memory.back();
       Segment segment;
       segment.spec = &c.spec;
@@ -293,7 +293,11 @@ std::vector<ScoreOutcome> ScoreBatch(Backend& backend, Executor& executor,
       PutChunk(m.gradient.Gathered(), g, false, SizeOf(*plan.key.gradient), m.begin,
                segments[s].rows, &out.gradient);
     }
-    if (plan.want_row_loss) {
+    if (plan.regional()) {
+      const Bytes losses = m.row_loss.Gathered();
+      std::copy(losses.begin(), losses.end(),
+                out.row_loss.begin() + static_cast<std::ptrdiff_t>(plan.row_loss_bytes(m.begin)));
+    } else if (plan.want_row_loss) {
       PutChunk(m.row_loss.Gathered(), g, !IsElementwise(plan.key.loss),
                SizeOf(plan.row_loss_dtype()), m.begin, segments[s].rows, &out.row_loss);
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include "kernels/reference_regions.h"
 #include "kernels/reference_sparse.h"
 
 namespace softloss::testing {
@@ -155,34 +156,69 @@ reference::SparseLabel SparseRow(const ScoreCase& c, std::int64_t row) {
   return sparse;
 }
 
+// Row `r` of predictions and labels that are not sparse. False if it does not count.
+bool ReadRow(const ScoreCase& c, std::int64_t r, std::vector<Real>* x, std::vector<Real>* t,
+             Real* weight) {
+  const ScoreKey& key = c.plan.key;
+  const Geometry& g = c.plan.geometry;
+  const bool counts = !c.item.has_mask || c.mask[static_cast<std::size_t>(r)] != std::byte{0};
+  const std::int64_t id = key.label.kind == LabelKind::kClassId
+                              ? reference::LoadInteger(key.label.dtype, c.label.data(), r)
+                              : -1;
+  if (!counts || (key.label.kind == LabelKind::kClassId && c.spec.ignore_index == id)) return false;
+  x->resize(static_cast<std::size_t>(g.classes));
+  t->assign(x->size(), 0);
+  for (std::int64_t k = 0; k < g.classes; ++k) {
+    const std::int64_t at = (r / g.inner * g.classes + k) * g.inner + r % g.inner;
+    (*x)[static_cast<std::size_t>(k)] =
+        reference::LoadFloat(key.prediction, c.prediction.data(), at);
+    if (key.label.kind == LabelKind::kSparse) continue;
+    (*t)[static_cast<std::size_t>(k)] =
+        id >= 0 ? k == id : reference::LoadFloat(key.label.dtype, c.label.data(), at);
+  }
+  if (key.label.kind == LabelKind::kDense) {
+    *t = reference::DecodeLabels(key, *t, c.spec.class_mask);
+  }
+  *weight = c.item.has_row_weight ? reference::LoadFloat(DType::kF32, c.row_weight.data(), r) : 1;
+  return true;
+}
+
+// An image as rows, the first of which has its regions' losses.
+void ExpectImage(const ScoreCase& c, std::int64_t begin, Expectation* expectation) {
+  std::vector<reference::Position> positions(static_cast<std::size_t>(c.plan.leaf_rows));
+  for (reference::Position& at : positions) {
+    at.counts = ReadRow(c, begin++, &at.x, &at.t, &at.weight);
+  }
+  reference::Image image = reference::ScoreImage(c.plan.key, c.spec, positions);
+  for (std::size_t r = 0; r < positions.size(); ++r) {
+    reference::Row row;
+    row.gradient = std::move(image.gradient[r]);
+    row.gradient_scale = std::move(image.gradient_scale[r]);
+    if (r == 0) {
+      row.loss = image.loss;
+      row.terms = image.terms;
+      row.weight = row.weight_terms = image.weight;
+    }
+    expectation->rows.push_back(std::move(row));
+  }
+  expectation->tally += image.tally;
+}
+
 }  // namespace
 
 Expectation Expect(const ScoreCase& c) {
   const ScoreKey& key = c.plan.key;
   const Geometry& g = c.plan.geometry;
   Expectation expectation;
-  std::vector<Real> x(static_cast<std::size_t>(g.classes));
+  if (c.plan.regional()) {
+    for (std::int64_t r = 0; r < g.rows(); r += c.plan.leaf_rows) ExpectImage(c, r, &expectation);
+    return expectation;
+  }
+  std::vector<Real> x, t;
   for (std::int64_t r = 0; r < g.rows(); ++r) {
     reference::Row row = reference::SkippedRow(key);
-    const bool counts = !c.item.has_mask || c.mask[static_cast<std::size_t>(r)] != std::byte{0};
-    const std::int64_t id = key.label.kind == LabelKind::kClassId
-                                ? reference::LoadInteger(key.label.dtype, c.label.data(), r)
-                                : -1;
-    if (counts && (key.label.kind != LabelKind::kClassId || c.spec.ignore_index != id)) {
-      std::vector<Real> t(x.size());
-      for (std::int64_t k = 0; k < g.classes; ++k) {
-        const std::int64_t at = (r / g.inner * g.classes + k) * g.inner + r % g.inner;
-        x[static_cast<std::size_t>(k)] =
-            reference::LoadFloat(key.prediction, c.prediction.data(), at);
-        if (key.label.kind == LabelKind::kSparse) continue;
-        t[static_cast<std::size_t>(k)] =
-            id >= 0 ? k == id : reference::LoadFloat(key.label.dtype, c.label.data(), at);
-      }
-      if (key.label.kind == LabelKind::kDense) {
-        t = reference::DecodeLabels(key, t, c.spec.class_mask);
-      }
-      const Real weight =
-          c.item.has_row_weight ? reference::LoadFloat(DType::kF32, c.row_weight.data(), r) : 1;
+    Real weight = 1;
+    if (ReadRow(c, r, &x, &t, &weight)) {
       row = key.label.kind == LabelKind::kSparse
                 ? reference::ScoreSparse(key, c.spec, x, SparseRow(c, r), weight)
                 : reference::ScoreRow(key, c.spec, x, t, weight);
