@@ -91,7 +91,7 @@ std::vector<double> DrawLabels(const ItemPlan& plan, Normal& normal) {
     return ids;
   }
   std::vector<double> labels(g.elements());
-  if (IsElementwise(plan.key.loss)) {
+  if (IsElementwise(plan.key.loss) || plan.key.activation == Activation::kSigmoid) {
     for (double& t : labels) t = normal.Uniform();
     return labels;
   }
@@ -127,7 +127,7 @@ absl::StatusOr<std::unique_ptr<PreparedItem>> PreparedItem::Create(const ItemKin
   std::vector<double> values(out->plan_.geometry.elements());
   for (double& x : values) x = 2 * normal();
   if (kind.spec.prediction_kind == PredictionKind::kProbabilities) {
-    if (IsElementwise(kind.spec.loss)) {
+    if (IsElementwise(kind.spec.loss) || out->plan_.key.activation == Activation::kSigmoid) {
       for (double& x : values) x = 1 / (1 + std::exp(-x));
     } else {
       Softmax(out->plan_.geometry, values);

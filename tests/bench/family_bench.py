@@ -72,6 +72,21 @@ def distillation(x, t):
     return 16 * F.kl_div(F.log_softmax(x / 4, 1), t, reduction="none").sum(1)
 
 
+def overlap(x, t):
+    """Of each class of an image: Σs + Σt, and the L1 form of the intersection."""
+    s = F.softmax(x, 1)
+    size = (s + t).sum(2)
+    return s, size, (size - (s - t).abs().sum(2)) / 2
+
+
+def soft_dice(x, t):
+    _, size, both = overlap(x, t)
+    return 1 - (2 * both + 1e-5) / (size + 1e-5)
+
+
+# Losses of regions: images of classes.
+IMAGES = {"soft_dice"}
+
 CASES = {
     "kl_divergence": (
         {},
@@ -88,6 +103,7 @@ CASES = {
     "softmax_cross_entropy": ({"z_loss": 1e-4}, z_loss),
     "binary_brier": ({}, lambda x, t: (x.sigmoid() - t) ** 2),
     "quality_focal": ({}, quality_focal),
+    "soft_dice": ({"class_axis": 1}, soft_dice),
 }
 
 
@@ -101,6 +117,8 @@ def measure(loss: str, classes: int) -> dict:
     options, composition = CASES[loss]
     random = np.random.default_rng(3)
     shape = (ELEMENTS // classes, classes)
+    if loss in IMAGES:
+        shape = (4, classes, ELEMENTS // classes // 4)
     logits = (4 * random.normal(size=shape)).astype(np.float32)
     labels = torch.from_numpy(random.normal(size=shape).astype(np.float32)).softmax(1)
     x = torch.from_numpy(logits).requires_grad_()

@@ -14,12 +14,16 @@ SHAPE = (23, 7)
 
 
 def terms(loss, x, t, o):
-    """The loss a row (an element for sigmoid losses), written with torch."""
+    """The loss a row (sigmoid losses: an element; losses of regions: a region), with torch."""
     log_p = F.log_softmax(x / o.get("temperature", 1), 1)
     p = log_p.exp()
     cross_entropy = -(t * log_p).sum(1)
     kl = F.kl_div(log_p, t, reduction="none").sum(1)
     s = x.sigmoid()
+    both = (s + t - (s - t).abs()).sum(1, keepdim=True) / 2  # in a region, here a row
+    smooth = float(np.float32(o.get("smooth", 1e-5)))
+    if loss == "soft_dice":
+        return 1 - (2 * both + smooth) / ((s + t).sum(1, keepdim=True) + smooth)
     if loss == "kl_divergence":
         return kl
     if loss == "distillation":
@@ -29,9 +33,9 @@ def terms(loss, x, t, o):
     if loss == "jensen_shannon_divergence":
         beta = o.get("beta", 0.5)
         mixture = (beta * t + (1 - beta) * p).log()
-        both = beta * F.kl_div(mixture, t, reduction="none")
+        forward = beta * F.kl_div(mixture, t, reduction="none")
         return (
-            both + (1 - beta) * F.kl_div(mixture, log_p, log_target=True, reduction="none")
+            forward + (1 - beta) * F.kl_div(mixture, log_p, log_target=True, reduction="none")
         ).sum(1)
     if loss == "brier":
         return F.mse_loss(p, t, reduction="none").sum(1)
@@ -72,6 +76,8 @@ CASES = [
     ("generalized_cross_entropy", {"q": 0.25}),
     ("symmetric_cross_entropy", {}),
     ("symmetric_cross_entropy", {"alpha": 0.5, "beta": 2.0}),
+    ("soft_dice", {}),
+    ("soft_dice", {"smooth": 0.5}),
 ]
 
 

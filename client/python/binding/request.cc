@@ -97,6 +97,7 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
                   std::vector<float> pos_weight, std::optional<double> ignore_value,
                   std::optional<std::int64_t> ignore_index, std::vector<std::uint8_t> class_mask,
                   const std::string& prediction_kind, const std::optional<std::string>& profile,
+                  const std::optional<std::string>& activation, bool batch,
                   const Named& parameters) {
   LossSpec spec;
   const std::optional<Loss> parsed = ParseLoss(loss);
@@ -133,9 +134,35 @@ LossSpec MakeSpec(const std::string& loss, const std::string& reduction,
   spec.prediction_kind = Parse<PredictionKind>(
       "prediction_kind", prediction_kind,
       {{"logits", PredictionKind::kLogits}, {"probabilities", PredictionKind::kProbabilities}});
+  if (activation) {
+    spec.activation =
+        Parse<Activation>("activation", *activation,
+                          {{"sigmoid", Activation::kSigmoid}, {"softmax", Activation::kSoftmax}});
+  }
+  spec.batch = batch;
   for (const auto& [name, value] : parameters) SetParameter(name, value, spec);
   if (const absl::Status status = Validate(spec); !status.ok()) Raise(status);
   return spec;
+}
+
+Shape RowsOf(Shape shape, std::optional<int> class_axis) {
+  if (class_axis) {
+    shape.erase(shape.begin() +
+                (*class_axis < 0 ? *class_axis + static_cast<int>(shape.size()) : *class_axis));
+  }
+  return shape;
+}
+
+// An element each, a row each, or [images, classes].
+Shape RowLossShape(const LossSpec& spec, const Shape& shape, std::optional<int> class_axis) {
+  if (IsElementwise(spec.loss)) return shape;
+  if (!IsRegional(spec.loss)) return RowsOf(shape, class_axis);
+  ItemShape item;
+  item.shape = shape;
+  item.class_axis = class_axis;
+  const absl::StatusOr<ItemPlan> plan = MakePlan(item, spec);
+  if (!plan.ok()) Raise(plan.status());
+  return {plan->geometry.rows() / plan->leaf_rows, plan->geometry.classes};
 }
 
 }  // namespace
@@ -176,11 +203,7 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
   if (const auto geometry = MakeGeometry(item.shape, class_axis); !geometry.ok()) {
     Raise(geometry.status());
   }
-  Shape rows = item.shape;
-  if (class_axis) {
-    rows.erase(rows.begin() +
-               (*class_axis < 0 ? *class_axis + static_cast<int>(rows.size()) : *class_axis));
-  }
+  const Shape rows = RowsOf(item.shape, class_axis);
   if (tail) {
     Shape entries = rows;
     entries.push_back(item.label.k);
@@ -194,7 +217,10 @@ Request::Request(const LossSpec& spec, InputArray prediction_in,
   CheckShape("mask", "the rows' shape", mask, rows);
   CheckShape("row_weight", "the rows' shape", row_weight, rows);
   CheckShape("out", "the prediction's shape", gradient, item.shape);
-  CheckShape("row_loss", "one loss a row,", row_loss, IsElementwise(spec.loss) ? item.shape : rows);
+  if (row_loss) {
+    CheckShape("row_loss", "one loss a row, element or region,", row_loss,
+               RowLossShape(spec, item.shape, class_axis));
+  }
   const auto check_size = [](absl::string_view field, const auto& array, DType dtype) {
     if (array && array->itemsize() != SizeOf(dtype)) {
       Refuse(absl::StrCat(field, ".dtype"),
@@ -219,18 +245,21 @@ void BindRequest(nb::module_& m) {
              float label_smoothing, std::vector<float> class_weight, std::vector<float> pos_weight,
              std::optional<double> ignore_value, std::optional<std::int64_t> ignore_index,
              std::vector<std::uint8_t> class_mask, const std::string& prediction_kind,
-             const std::optional<std::string>& profile, const Named& parameters) {
+             const std::optional<std::string>& profile,
+             const std::optional<std::string>& activation, bool batch, const Named& parameters) {
             new (self) LossSpec(MakeSpec(loss, reduction, normalizer, label_check, label_smoothing,
                                          std::move(class_weight), std::move(pos_weight),
                                          ignore_value, ignore_index, std::move(class_mask),
-                                         prediction_kind, profile, parameters));
+                                         prediction_kind, profile, activation, batch, parameters));
           },
           nb::arg("loss"), nb::arg("reduction"), nb::arg("normalizer").none(),
           nb::arg("label_check"), nb::arg("label_smoothing"), nb::arg("class_weight"),
           nb::arg("pos_weight"), nb::arg("ignore_value").none(), nb::arg("ignore_index").none(),
           nb::arg("class_mask"), nb::arg("prediction_kind"), nb::arg("profile").none(),
-          nb::arg("parameters"))
-      .def_prop_ro("elementwise", [](const LossSpec& spec) { return IsElementwise(spec.loss); });
+          nb::arg("activation").none(), nb::arg("batch"), nb::arg("parameters"))
+      .def_prop_ro("elementwise", [](const LossSpec& spec) { return IsElementwise(spec.loss); })
+      .def_prop_ro("regional", [](const LossSpec& spec) { return IsRegional(spec.loss); })
+      .def("row_loss_shape", &RowLossShape, nb::arg("shape"), nb::arg("class_axis").none());
 
   nb::class_<Request>(m, "Request")
       .def(nb::init<const LossSpec&, InputArray, const std::string&, std::optional<int>, InputArray,

@@ -147,7 +147,7 @@ struct ScoreRequest {
 
   // Where to write the gradient (the prediction's shape, ItemShape::gradient) and the row losses
   // (f32, or f64 for f64 predictions; [rows] for softmax losses, the prediction's shape for sigmoid
-  // losses). Null: the client allocates, if they are wanted at all. Undefined after an error.
+  // losses, [images, classes] for losses of regions). Null: the client allocates, if they are wanted at all. Undefined after an error.
   void* gradient = nullptr;
   void* row_loss = nullptr;
 
@@ -195,7 +195,7 @@ struct ScoreResult {
   // Multiply the gradient by this: 1/denominator for a mean, otherwise 1.
   double gradient_scale = 1;
   double gradient_l2_norm = 0;   // of the unscaled gradient; 0 without one
-  std::int64_t valid_count = 0;  // rows (softmax losses) or elements (sigmoid losses)
+  std::int64_t valid_count = 0;  // rows (softmax losses), elements (sigmoid losses) or regions
   Conditions conditions;
   StageTimes times;
   // Equal ids give equal bits: backend, build, SIMD target or GPU architecture.

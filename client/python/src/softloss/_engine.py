@@ -93,11 +93,13 @@ class Engine:
                 ``"reverse_kl_divergence"`` KL(p‖t), ``"jensen_shannon_divergence"``,
                 ``"distillation"`` T²·KL, ``"brier"``, ``"expected_focal"``,
                 ``"poly1_cross_entropy"``, ``"generalized_cross_entropy"`` or
-                ``"symmetric_cross_entropy"``. docs/losses.md has the formulas.
+                ``"symmetric_cross_entropy"``; or of regions, a class in an image at once,
+                ``"soft_dice"``. docs/losses.md has the formulas.
             reduction: ``"mean"``, ``"sum"``, or ``"none"`` for row losses alone.
             gradient: the gradient's dtype, or ``None`` for no gradient.
             class_axis: which axis holds the classes. By default 1 for softmax losses (0 if there is
                 but one), as in torch, and none for sigmoid losses; for channels-last give -1.
+                Losses of regions: 1 with ``activation="softmax"``, else none.
             normalizer: what a mean divides by: ``"valid"`` rows (elements for sigmoid losses),
                 ``"full"`` for all of them, ``"batch"`` for ``shape[0]``, ``"weighted"`` for
                 Σ row_weight · Σ class_weight · label, ``"elements"`` for rows × classes,
@@ -117,6 +119,13 @@ class Engine:
                 defaults: Jensen-Shannon β = 0.5, quality focal β = 2, expected focal γ = 2, Poly-1
                 ε = 2, generalised cross entropy q = 0.7, symmetric cross entropy α = β = 1, reverse
                 KL ε = 0 (labels are at least ε).
+            smooth: losses of regions: added to numerator and denominator, as MONAI and
+                segmentation_models_pytorch do. 1e-5 if not given.
+            activation: losses of regions: ``"softmax"`` where classes exclude each other (the
+                default with a class axis), ``"sigmoid"`` where each is a question of its own (the
+                default without one). Of probabilities it says which of the two made them.
+            batch: losses of regions: a region is a class in all images, not in each. An image is
+                what one index of the first dimension holds.
             ignore_value: labels of exactly this value do not count: the element for sigmoid losses,
                 the row for softmax losses if all of its labels equal it. NaN is allowed.
             ignore_index: the class id of rows that do not count.
@@ -124,7 +133,8 @@ class Engine:
                 (``"report"``), refused (``"strict"``), or divided by their sum (``"renormalize"``).
             label_scale: what uint8 labels are divided by: ``"divide_by_255"`` (the default) or the
                 row's sum (``"row_sum"``).
-            row_loss: whether to return one loss a row (an element for sigmoid losses).
+            row_loss: whether to return one loss a row (an element for sigmoid losses; for losses of
+                regions one a class of each image, of shape (images, classes)).
             out: where to write the gradient: a contiguous array of the prediction's shape, whose
                 dtype is then the gradient's.
 

@@ -35,11 +35,13 @@ LossName = Literal[
     "poly1_cross_entropy",
     "generalized_cross_entropy",
     "symmetric_cross_entropy",
+    "soft_dice",
 ]
 Reduction = Literal["mean", "sum", "none"]
 Normalizer = Literal["valid", "full", "batch", "weighted", "elements", "none"]
 PredictionKind = Literal["logits", "probabilities"]
 Profile = Literal["torch", "caffe"]
+Activation = Literal["sigmoid", "softmax"]
 FloatName = Literal["float32", "float16", "bfloat16", "float64"]
 LabelCheck = Literal["report", "strict", "renormalize"]
 LabelScale = Literal["divide_by_255", "row_sum"]
@@ -123,9 +125,9 @@ def _class_mask(mask: ArrayLike | None) -> tuple[int, ...]:
     return tuple((array != 0).astype(np.uint8).tolist())
 
 
-def _class_axis(elementwise: bool, axis: int | None, ndim: int) -> int | None:
+def _class_axis(needed: bool, axis: int | None, ndim: int) -> int | None:
     if axis is None:
-        return None if elementwise or ndim == 0 else min(1, ndim - 1)
+        return min(1, ndim - 1) if needed and ndim > 0 else None
     if not -ndim <= axis < ndim:
         raise InvalidArgumentError(
             f"class_axis: must be in [{-ndim}, {ndim}); was {axis}", field="class_axis"
@@ -173,6 +175,9 @@ class ScoreOptions(TypedDict, total=False):
     gamma: float | None
     epsilon: float | None
     q: float | None
+    smooth: float | None
+    activation: Activation | None
+    batch: bool
     ignore_value: float | None
     ignore_index: int | None
     label_check: LabelCheck
@@ -206,6 +211,9 @@ def prepare(
     gamma: float | None = None,
     epsilon: float | None = None,
     q: float | None = None,
+    smooth: float | None = None,
+    activation: Activation | None = None,
+    batch: bool = False,
     ignore_value: float | None = None,
     ignore_index: int | None = None,
     label_check: LabelCheck = "report",
@@ -225,6 +233,7 @@ def prepare(
         "gamma": gamma,
         "epsilon": epsilon,
         "q": q,
+        "smooth": smooth,
     }
     spec = _spec(
         loss,
@@ -239,16 +248,17 @@ def prepare(
         _class_mask(class_mask),
         prediction_kind,
         profile,
+        activation,
+        bool(batch),
         tuple((name, float(v)) for name, v in parameters.items() if v is not None),
     )
-    elementwise = spec.elementwise
-
     x = to_numpy("prediction", prediction)
     if x.dtype == np.int64 and not isinstance(prediction, np.ndarray):
         x = x.astype(np.float32)
     x_dtype = dtype_name("prediction", x, FLOATS)
     x = contiguous(x)
-    axis = _class_axis(elementwise, class_axis, x.ndim)
+    over_classes = activation == "softmax" if spec.regional else not spec.elementwise
+    axis = _class_axis(over_classes, class_axis, x.ndim)
     rows = x.shape if axis is None else x.shape[:axis] + x.shape[axis + 1 :]
 
     sparse = label if isinstance(label, SparseLabel) else None
@@ -261,7 +271,8 @@ def prepare(
     t = to_numpy("label", label)
     if sparse is not None and t.dtype == np.int64 and isinstance(label, (list, tuple)):
         t = t.astype(np.float32)
-    if elementwise and t.dtype == np.int64 and isinstance(label, (list, tuple, int)):
+    elements = spec.elementwise or axis is None
+    if elements and t.dtype == np.int64 and isinstance(label, (list, tuple, int)):
         t = t.astype(np.float32)
     t_dtype = dtype_name("label", t, _LABELS if sparse is None else (*FLOATS, "uint8"))
     t = contiguous(t)
@@ -280,7 +291,7 @@ def prepare(
     losses = None
     if row_loss or reduction == "none":
         losses = np.empty(
-            x.shape if elementwise else rows,
+            spec.row_loss_shape(x.shape, axis),
             np.float64 if x_dtype == "float64" else np.float32,
         )
     request = _softloss.Request(

@@ -77,10 +77,11 @@ class Result:
     #: The gradient of `loss_sum` in the prediction's shape, as the kernel wrote it; or ``None``.
     #: It is not scaled, so that small types do not underflow under a mean.
     gradient: Array | None
-    #: One loss a row (softmax losses) or an element (sigmoid losses), before row weights reduce
-    #: them; or ``None``.
+    #: One loss a row (softmax losses), an element (sigmoid losses) or a region (of shape (images,
+    #: classes)), before row weights reduce them; or ``None``.
     row_loss: Array | None
-    #: Rows (softmax losses) or elements (sigmoid losses) that were neither masked nor ignored.
+    #: Rows (softmax losses), elements (sigmoid losses) or regions that were neither masked nor
+    #: ignored.
     valid_count: int
     conditions: Conditions
     timings: Timings

@@ -28,10 +28,15 @@ class Spec:
         class_mask: list[int],
         prediction_kind: str,
         profile: str | None,
+        activation: str | None,
+        batch: bool,
         parameters: dict[str, float],
     ) -> None: ...
     @property
     def elementwise(self) -> bool: ...
+    @property
+    def regional(self) -> bool: ...
+    def row_loss_shape(self, shape: tuple[int, ...], class_axis: int | None) -> list[int]: ...
 
 class Request:
     def __init__(
