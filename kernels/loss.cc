@@ -31,6 +31,8 @@ constexpr ParameterRule kSymmetric[] = {kTemperature,
 
 constexpr ParameterRule kSmooth = {"smooth", &LossSpec::smooth, 1e-5f, 0, 1e6f};
 constexpr ParameterRule kSoftDice[] = {kSmooth};
+constexpr ParameterRule kTversky[] = {
+    kSmooth, {"alpha", &LossSpec::alpha, 0.5f, 0, 1e6f}, {"beta", &LossSpec::beta, 0.5f, 0, 1e6f}};
 
 struct LossRow {
   Loss loss;
@@ -53,6 +55,7 @@ const LossRow kTable[] = {
     {Loss::kGeneralizedCrossEntropy, "generalized_cross_entropy", kGeneralized},
     {Loss::kSymmetricCrossEntropy, "symmetric_cross_entropy", kSymmetric},
     {Loss::kSoftDice, "soft_dice", kSoftDice},
+    {Loss::kTversky, "tversky", kTversky},
 };
 
 // Every parameter there is, and where ParametersOf() puts it.

@@ -80,8 +80,13 @@ enum class Loss : std::uint8_t {
   // Source: Wang et al. 2023 (Dice semimetric losses, JDTLosses); Milletari et al. 2016 for hard labels;
   // smooth as in MONAI and segmentation_models_pytorch.
   kSoftDice = 14,
+  // A region: 1 - (I + smooth)/(I + α·(Σs - I) + β·(Σt - I) + smooth) = A/D, A = α·over + β·under,
+  // D = both + A + smooth. 0 iff s = t where α, β > 0. α = β = ½ is Dice with twice the smooth, and
+  // α = β = 1 the Jaccard loss. above = α·(both + smooth)/D², below = -(β·(both + smooth) + A)/D².
+  // Source: Salehi et al. 2017 for hard labels, Wang et al. 2023 (JDTLosses) for soft ones.
+  kTversky = 15,
 };
-inline constexpr Loss kLastLoss = Loss::kSoftDice;
+inline constexpr Loss kLastLoss = Loss::kTversky;
 
 enum class Reduction : std::uint8_t { kNone = 1, kSum = 2, kMean = 3 };
 
@@ -161,7 +166,7 @@ constexpr bool IsElementwise(Loss loss) {
 }
 
 // Whether a loss is one of regions (above). Not elementwise, but as good with labels of elements.
-constexpr bool IsRegional(Loss loss) { return loss == Loss::kSoftDice; }
+constexpr bool IsRegional(Loss loss) { return loss == Loss::kSoftDice || loss == Loss::kTversky; }
 
 // One of LossSpec's parameters, as a loss takes it. Bounds are inclusive.
 struct ParameterRule {

@@ -138,8 +138,12 @@ RegionTerm Similarity(const Overlap& at, Real alpha, Real beta, Real smooth) {
 
 }  // namespace
 
-RegionTerm ScoreRegion(Loss, const LossParameters& parameters, const Overlap& overlap) {
-  return Similarity(overlap, 0.5L, 0.5L, Real{parameters.smooth} / 2);
+RegionTerm ScoreRegion(Loss loss, const LossParameters& parameters, const Overlap& overlap) {
+  switch (loss) {
+    case Loss::kTversky:
+      return Similarity(overlap, parameters.alpha, parameters.beta, parameters.smooth);
+    default: return Similarity(overlap, 0.5L, 0.5L, Real{parameters.smooth} / 2);
+  }
 }
 
 ClassTerm ScoreClass(Loss loss, const LossParameters& parameters, const ClassPrediction& at,

@@ -84,8 +84,14 @@ def soft_dice(x, t):
     return 1 - (2 * both + 1e-5) / (size + 1e-5)
 
 
+def tversky(x, t):
+    s, _, both = overlap(x, t)
+    excess, missed = s.sum(2) - both, t.sum(2) - both
+    return 1 - (both + 1e-5) / (both + 0.25 * excess + 0.75 * missed + 1e-5)
+
+
 # Losses of regions: images of classes.
-IMAGES = {"soft_dice"}
+IMAGES = {"soft_dice", "tversky"}
 
 CASES = {
     "kl_divergence": (
@@ -104,6 +110,7 @@ CASES = {
     "binary_brier": ({}, lambda x, t: (x.sigmoid() - t) ** 2),
     "quality_focal": ({}, quality_focal),
     "soft_dice": ({"class_axis": 1}, soft_dice),
+    "tversky": ({"class_axis": 1, "alpha": 0.25, "beta": 0.75}, tversky),
 }
 
 

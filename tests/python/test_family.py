@@ -24,6 +24,10 @@ def terms(loss, x, t, o):
     smooth = float(np.float32(o.get("smooth", 1e-5)))
     if loss == "soft_dice":
         return 1 - (2 * both + smooth) / ((s + t).sum(1, keepdim=True) + smooth)
+    if loss == "tversky":
+        excess, missed = s.sum(1, keepdim=True) - both, t.sum(1, keepdim=True) - both
+        alpha, beta = (float(np.float32(o.get(name, 0.5))) for name in ("alpha", "beta"))
+        return 1 - (both + smooth) / (both + alpha * excess + beta * missed + smooth)
     if loss == "kl_divergence":
         return kl
     if loss == "distillation":
@@ -78,6 +82,9 @@ CASES = [
     ("symmetric_cross_entropy", {"alpha": 0.5, "beta": 2.0}),
     ("soft_dice", {}),
     ("soft_dice", {"smooth": 0.5}),
+    ("tversky", {}),
+    ("tversky", {"alpha": 0.3, "beta": 0.7, "smooth": 0.5}),
+    ("tversky", {"alpha": 1.0, "beta": 1.0}),
 ]
 
 
@@ -96,6 +103,19 @@ def test_torch(rng, backend, loss, options):
     np.testing.assert_allclose(result.row_loss, expected.detach().numpy(), rtol=1e-11, atol=1e-14)
     (gradient,) = torch.autograd.grad(expected.sum(), x)
     np.testing.assert_allclose(result.gradient, gradient.numpy(), rtol=1e-10, atol=1e-14)
+
+
+def test_tversky_with_halves_is_dice_and_with_ones_jaccard(rng):
+    engine = softloss.Engine()
+    x, t = rng.normal(size=(3, 4, 50)), rng.random((3, 4, 50))
+    options = {"gradient": "float64", "class_axis": 1, "row_loss": True}
+    dice = engine.score(x, t, loss="soft_dice", smooth=1, **options)
+    halves = engine.score(x, t, loss="tversky", smooth=0.5, **options)
+    np.testing.assert_allclose(halves.row_loss, dice.row_loss, rtol=1e-13)
+    np.testing.assert_allclose(halves.gradient, dice.gradient, rtol=1e-12, atol=1e-18)
+    dice = engine.score(x, t, loss="soft_dice", smooth=0, **options).row_loss
+    jaccard = engine.score(x, t, loss="tversky", alpha=1, beta=1, smooth=0, **options).row_loss
+    np.testing.assert_allclose(1 - jaccard, (1 - dice) / (1 + dice), rtol=1e-12)
 
 
 def test_profiles_divide_as_torch_does(rng):

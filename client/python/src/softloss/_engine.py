@@ -94,7 +94,7 @@ class Engine:
                 ``"distillation"`` T²·KL, ``"brier"``, ``"expected_focal"``,
                 ``"poly1_cross_entropy"``, ``"generalized_cross_entropy"`` or
                 ``"symmetric_cross_entropy"``; or of regions, a class in an image at once,
-                ``"soft_dice"``. docs/losses.md has the formulas.
+                ``"soft_dice"`` or ``"tversky"``. docs/losses.md has the formulas.
             reduction: ``"mean"``, ``"sum"``, or ``"none"`` for row losses alone.
             gradient: the gradient's dtype, or ``None`` for no gradient.
             class_axis: which axis holds the classes. By default 1 for softmax losses (0 if there is
@@ -117,8 +117,8 @@ class Engine:
             z_loss: softmax losses: λ of λ·(ln Σ e^(x/T))², added to each row's loss.
             alpha, beta, gamma, epsilon, q: parameters of the losses that have them, with their
                 defaults: Jensen-Shannon β = 0.5, quality focal β = 2, expected focal γ = 2, Poly-1
-                ε = 2, generalised cross entropy q = 0.7, symmetric cross entropy α = β = 1, reverse
-                KL ε = 0 (labels are at least ε).
+                ε = 2, generalised cross entropy q = 0.7, symmetric cross entropy α = β = 1, Tversky
+                α = β = 0.5, reverse KL ε = 0 (labels are at least ε).
             smooth: losses of regions: added to numerator and denominator, as MONAI and
                 segmentation_models_pytorch do. 1e-5 if not given.
             activation: losses of regions: ``"softmax"`` where classes exclude each other (the

@@ -36,6 +36,7 @@ LossName = Literal[
     "generalized_cross_entropy",
     "symmetric_cross_entropy",
     "soft_dice",
+    "tversky",
 ]
 Reduction = Literal["mean", "sum", "none"]
 Normalizer = Literal["valid", "full", "batch", "weighted", "elements", "none"]
