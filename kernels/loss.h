@@ -29,7 +29,7 @@ namespace softloss {
 // usual names, the intersection in its L1 form is I = (Σs + Σt - Σ|s-t|)/2 = both, Σs = both + over and
 // Σt = both + under. Then ∂L/∂s = r·above where s > t, r·below where s < t, and the mean of both where
 // s = t (that is sgn(0) = 0), with above = ∂L/∂over and below = ∂L/∂both - ∂L/∂under.
-// Terms: L's total differential, where each sum changes by S = Σ r·(s + |t|) (σ: of s and t, or 1 - s
+// Terms: L, and its total differential where each sum changes by S = Σ r·(s + |t|) (σ: of s and t, or 1 - s
 // and 1 - t, the smaller). The gradient's error scale: w·r·(what S does to above and below + them)·s·(1-s),
 // or for softmax Σ p·(…) over the row; and where s is as good as t, whatever lies between both sides.
 //

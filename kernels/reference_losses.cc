@@ -131,7 +131,8 @@ RegionTerm Similarity(const Overlap& at, Real alpha, Real beta, Real smooth) {
   };
   return {
       sized(missed / all,
-            (missed_size * std::fabs(common) + common_size * std::fabs(missed)) / square),
+            (missed_size * std::fabs(common) + common_size * std::fabs(missed)) / square +
+                std::fabs(missed / all)),
       sized(above, alpha * common_size / square + 2 * std::fabs(above) * all_size),
       sized(below, (beta * common_size + missed_size) / square + 2 * std::fabs(below) * all_size)};
 }

@@ -32,7 +32,7 @@ def check(result, expected, x):
         result.row_loss.reshape(expected.shape), expected.detach().numpy(), rtol=1e-11, atol=1e-15
     )
     assert result.loss == pytest.approx(expected.mean().item(), rel=1e-12)
-    (gradient,) = torch.autograd.grad(expected.mean(), x)
+    (gradient,) = torch.autograd.grad(expected.mean(), x, retain_graph=True)
     np.testing.assert_allclose(result.scaled_gradient(), gradient, rtol=1e-9, atol=1e-16)
 
 

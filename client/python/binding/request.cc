@@ -160,7 +160,11 @@ Shape RowLossShape(const LossSpec& spec, const Shape& shape, std::optional<int> 
   ItemShape item;
   item.shape = shape;
   item.class_axis = class_axis;
-  const absl::StatusOr<ItemPlan> plan = MakePlan(item, spec);
+  LossSpec regions;  // what says which they are
+  regions.loss = spec.loss;
+  regions.activation = spec.activation;
+  regions.batch = spec.batch;
+  const absl::StatusOr<ItemPlan> plan = MakePlan(item, regions);
   if (!plan.ok()) Raise(plan.status());
   return {plan->geometry.rows() / plan->leaf_rows, plan->geometry.classes};
 }
