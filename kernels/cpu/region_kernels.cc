@@ -91,7 +91,7 @@ class RegionColumns {
       const T* const t = block_.t + c * block_.stride;
       WideSum<D> both(d), over(d), under(d);
       V count = hn::Zero(d);
-      for (std::size_t r = 0; r < block_.stride; r += hn::Lanes(d)) {
+      for (std::size_t r = 0; r < block_.positions; r += hn::Lanes(d)) {
         const V weight = hn::Load(d, block_.row_weight + r);
         const V label = hn::Load(d, t + r), input = hn::Load(d, x + r);
         const M counts = hn::AndNot(IsIgnored(label), hn::Ge(weight, hn::Zero(d)));
@@ -123,7 +123,7 @@ class RegionColumns {
       const T* const t = block_.t + c * block_.stride;
       const Slopes slope(slopes[c]);
       SquareSum squares;
-      for (std::size_t r = 0; r < block_.stride; r += hn::Lanes(d)) {
+      for (std::size_t r = 0; r < block_.positions; r += hn::Lanes(d)) {
         const V weight = hn::Load(d, block_.row_weight + r);
         const V label = hn::Load(d, t + r);
         const M active = hn::AndNot(IsIgnored(label), hn::Gt(weight, hn::Zero(d)));
@@ -142,7 +142,7 @@ class RegionColumns {
   double GradientOfSoftmax(const RegionSlopes<T>* slopes) const {
     const D d;
     SquareSum squares;
-    for (std::size_t r = 0; r < block_.stride; r += hn::Lanes(d)) {
+    for (std::size_t r = 0; r < block_.positions; r += hn::Lanes(d)) {
       const V weight = hn::Load(d, block_.row_weight + r);
       const M active = hn::Gt(weight, hn::Zero(d));
       CompensatedSum<D> sum(d);
@@ -250,7 +250,7 @@ bool PredictSoftmax(const RegionBlock<T>& block) {
   const D d;
   const V huge = hn::Set(d, kHugeLogit<T>);
   M all_served = AllLanes(d);
-  for (std::size_t r = 0; r < block.stride; r += hn::Lanes(d)) {
+  for (std::size_t r = 0; r < block.positions; r += hn::Lanes(d)) {
     T* const x = block.x + r;
     V max = hn::Load(d, x);
     M served = AllLanes(d);
@@ -271,10 +271,10 @@ bool PredictSoftmax(const RegionBlock<T>& block) {
       }
       sum.Add(part);
     }
-    const V total = sum.Total();
+    const V scale = hn::Div(hn::Set(d, T(1)), sum.Total());
     for (std::size_t c = 0; c < block.classes; ++c) {
       const V e = hn::Load(d, x + c * block.stride);
-      hn::Store(hn::Div(e, total), d, x + c * block.stride);
+      hn::Store(hn::Mul(e, scale), d, x + c * block.stride);
     }
     const M idle = hn::Le(hn::Load(d, block.row_weight + r), hn::Zero(d));
     served = hn::Or(served, idle);
@@ -290,7 +290,7 @@ bool PredictGiven(const RegionBlock<T>& block) {
   using M = hn::Mask<D>;
   const D d;
   M all_served = AllLanes(d);
-  for (std::size_t r = 0; r < block.stride; r += hn::Lanes(d)) {
+  for (std::size_t r = 0; r < block.positions; r += hn::Lanes(d)) {
     M served = AllLanes(d);
     for (std::size_t c = 0; c < block.classes; ++c) {
       served = hn::And(served, InUnitInterval(d, hn::Load(d, block.x + c * block.stride + r)));

@@ -12,11 +12,13 @@ namespace softloss::cpu {
 template <typename T>
 struct RegionBlock {
   std::size_t classes = 0;
-  std::size_t stride = 0;         // positions, a multiple of kRowQuantum
+  std::size_t positions = 0;  // rounded up to a multiple of kRowQuantum
+  // More than that, so that the columns at a position are not all in one set of a cache.
+  std::size_t stride = 0;
   T* x = nullptr;                 // [classes][stride], aligned, as `t`
   T* t = nullptr;                 // may be overwritten
-  const T* row_weight = nullptr;  // [stride]: < 0 does not count; 0 counts, but is not looked at
-  T* unusual = nullptr;           // [stride]
+  const T* row_weight = nullptr;  // [positions]: < 0 does not count; 0 counts, but is not looked at
+  T* unusual = nullptr;           // [positions]
   T smoothing = 0;                // of sigmoids; softmax's labels are smoothed already
   const T* ignore = nullptr;      // of sigmoids: elements whose label is this do not count
   const LossSpec* spec = nullptr;

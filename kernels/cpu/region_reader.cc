@@ -12,8 +12,9 @@
 namespace softloss::cpu {
 namespace {
 
-// Predictions and labels stay in the nearest caches between the passes over them.
-constexpr std::size_t kReadElements = 4096;
+// Predictions and labels stay in the second cache between the passes over them, and the lines of tiles
+// are read in long pieces.
+constexpr std::size_t kReadElements = 1 << 16, kReadRows = 2048;
 // What SegmentIo reads at a time.
 constexpr std::size_t kIoRows = 256;
 
@@ -46,8 +47,8 @@ void ExactSoftmax(std::vector<double>& x) {
 }  // namespace
 
 std::size_t RegionReadRows(std::size_t classes) {
-  std::size_t rows = kReadElements;
-  while (rows > kRowQuantum && rows * classes > 2 * kReadElements) rows /= 2;
+  std::size_t rows = kReadRows;
+  while (rows > kRowQuantum && rows * classes > kReadElements) rows /= 2;
   return rows;
 }
 
@@ -109,7 +110,8 @@ absl::Status RegionReader<T>::Read(std::int64_t row, std::size_t n, Tally* tally
         io_.ReadRows(row + static_cast<std::int64_t>(i), part, weight_ + i, ids_ + i);
     if (!status.ok()) return status;
   }
-  block_.stride = Padded(n);
+  block_.positions = Padded(n);
+  block_.stride = block_.positions + kRowQuantum;
   block_.x = scratch_.x.template Get<T>(block_.classes * block_.stride);
   block_.t = scratch_.t.template Get<T>(block_.classes * block_.stride);
   LoadColumns(io_.key().class_last, block_.x,
