@@ -214,9 +214,9 @@ TEST_F(RegionalSessionTest, AnItemThatWillNotFitIsRefusedAtItsHeader) {
 
 TEST_F(SessionTest, TheBudgetIsGivenBackOnceRepliesAreGone) {
   const std::int64_t before = budget_.used();  // the spec's
-  ASSERT_TRUE(Send(Chunk(1, 0, 100, 100)).ok());
-  // 100 rows of two classes: logits and labels that came, a gradient that will go.
-  EXPECT_GE(budget_.used() - before, 100 * 2 * (4 + 4 + 4));
+  ASSERT_TRUE(Send(Chunk(1, 0, 1000, 1000)).ok());
+  // 1000 rows of two classes: logits and labels that came, a gradient that will go.
+  EXPECT_GE(budget_.used() - before, 1000 * 2 * (4 + 4 + 4));
   Score();
   EXPECT_EQ(budget_.used(), before);
 }
