@@ -44,6 +44,15 @@ struct RawRow {
   const std::byte* x = nullptr;
   const std::byte* t = nullptr;
   std::size_t x_size = 0, t_size = 0;  // bytes an element
+
+  // The same, with `here` for what is not known, wherever in it.
+  RawRow KnownOr(const void* here) const {
+    RawRow known = *this;
+    const auto* const bytes = static_cast<const std::byte*>(here);
+    if (x == nullptr) known.x = bytes, known.x_size = 0;
+    if (t == nullptr) known.t = bytes, known.t_size = 0;
+    return known;
+  }
 };
 
 // Whole rows one after another, a row's classes in SIMD lanes: at least kMinRowClasses, and at most

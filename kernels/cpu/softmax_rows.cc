@@ -11,6 +11,8 @@
 
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/pack-inl.h"
+#include "kernels/cpu/prefetch.h"
+#include "kernels/cpu/row_checks-inl.h"
 #include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
@@ -61,10 +63,10 @@ class TilePasses {
   TilePasses(const ClassRow<T>& row, Tile& tile)
       : walk_(tile.size),
         tile_(tile),
-        raw_(row.raw),
         x_(LogitsOf(row, tile.begin, tile.size)),
         t_(kDense ? LabelsOf(row, tile.begin, tile.size) : nullptr),
-        e_(row.spare + tile.begin) {}
+        e_(row.spare + tile.begin),
+        raw_(row.raw.KnownOr(e_)) {}
 
   HWY_INLINE void Max() {
     const D d;
@@ -86,7 +88,7 @@ class TilePasses {
     if constexpr (kDense) {
       Labels();
     } else {
-      tile_.usual = AllSmall();
+      tile_.usual = AllBelow(walk_, x_, kHugeLogit<T>);
     }
   }
 
@@ -168,16 +170,6 @@ class TilePasses {
     tile_.in_range = even_range.AllInside() && odd_range.AllInside();
   }
 
-  HWY_INLINE bool AllSmall() const {
-    const D d;
-    const V huge = hn::Set(d, kHugeLogit<T>);
-    auto small = hn::Lt(hn::Abs(hn::LoadU(d, x_ + walk_.tail)), huge);
-    for (std::size_t i = 0; i < walk_.whole; i += walk_.lanes) {
-      small = hn::And(small, hn::Lt(hn::Abs(hn::LoadU(d, x_ + i)), huge));
-    }
-    return hn::AllTrue(d, small);
-  }
-
   // N vectors. What has the maximum's exponential counts as a maximum: its share is the same.
   template <std::size_t N>
   HWY_INLINE V Add(std::size_t i, const RelativeTo<V, 1>& to, V at_max, hn::Vec<DI>& maxima) {
@@ -197,21 +189,19 @@ class TilePasses {
 
   // The lines that a group of elements is read from.
   HWY_INLINE void Prefetch(std::size_t begin) const {
-    const auto fetch = [&](const std::byte* from, std::size_t size) HWY_ATTR {
-      if (from == nullptr) return;
-      from += begin * size;
-      for (std::size_t i = 0; i < kGroup * walk_.lanes * size; i += 64) hwy::Prefetch(from + i);
-    };
-    fetch(raw_.x, raw_.x_size);
-    if constexpr (kDense) fetch(raw_.t, raw_.t_size);
+    constexpr std::size_t kLines = kGroup * hn::MaxLanes(D()) * sizeof(T) / 64;
+    PrefetchElements<T>(raw_.x, begin, raw_.x_size, std::max<std::size_t>(1, kLines));
+    if constexpr (kDense) {
+      PrefetchElements<T>(raw_.t, begin, raw_.t_size, std::max<std::size_t>(1, kLines));
+    }
   }
 
   const RowWalk<T> walk_;
   Tile& tile_;
-  const RawRow raw_;
   const T* const x_;
   const T* const t_;
   T* const e_;
+  const RawRow raw_;
 };
 
 // g = e·factor - t of a tile. Returns Σ g².

@@ -12,6 +12,8 @@
 
 #include "kernels/cpu/math-inl.h"
 #include "kernels/cpu/pack-inl.h"
+#include "kernels/cpu/prefetch.h"
+#include "kernels/cpu/row_checks-inl.h"
 #include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_between-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
@@ -38,21 +40,6 @@ inline constexpr std::size_t kWorkingSet = 2048;
 // How far ahead memory is asked for, in elements.
 inline constexpr std::size_t kAhead = 1024;
 
-#if HWY_TARGET != HWY_SCALAR
-// Lane i: op over the lanes of the vector at parts + i·Lanes(d).
-template <std::size_t kVectors, class D, class Op>
-HWY_INLINE hn::Vec<D> ReduceEach(D d, const hn::TFromD<D>* parts, Op op) {
-  if constexpr (kVectors == 1) {
-    return hn::Load(d, parts);
-  } else {
-    constexpr std::size_t kHalf = kVectors / 2;
-    const auto a = ReduceEach<kHalf>(d, parts, op);
-    const auto b = ReduceEach<kHalf>(d, parts + kHalf * hn::Lanes(d), op);
-    return op(hn::ConcatEven(d, b, a), hn::ConcatOdd(d, b, a));
-  }
-}
-#endif
-
 template <typename T, bool kDense>
 class ShortRows {
   using D = Tag<T>;
@@ -67,10 +54,7 @@ class ShortRows {
         rows_(rows),
         walk_(block.classes),
         spare_step_((block.classes + kRowQuantum - 1) / kRowQuantum * kRowQuantum),
-        // Where they are not known, lines that are there already are asked for.
-        ahead_(block.raw.x == nullptr ? RawRow{Bytes(block.x), nullptr, 0, 0} : block.raw) {
-    if (ahead_.t == nullptr) ahead_.t = ahead_.x, ahead_.t_size = 0;
-  }
+        ahead_(block.raw.KnownOr(block.x)) {}
 
   // True if a row is unusual.
   bool Run() {
@@ -292,12 +276,10 @@ class ShortRows {
   // The lines of N vectors of logits and labels; of narrow types, some twice.
   template <std::size_t N>
   HWY_INLINE void Prefetch(Cursor& at) const {
-    constexpr std::size_t kLine = 64 / sizeof(T);
+    constexpr std::size_t kLines = std::max<std::size_t>(1, N * hn::MaxLanes(D()) * sizeof(T) / 64);
     const std::size_t elements = N * hn::Lanes(D());
-    for (std::size_t i = 0; i < elements; i += kLine) {
-      hwy::Prefetch(at.ahead_x + i * ahead_.x_size);
-      if (kDense) hwy::Prefetch(at.ahead_t + i * ahead_.t_size);
-    }
+    PrefetchElements<T>(at.ahead_x, 0, ahead_.x_size, kLines);
+    if constexpr (kDense) PrefetchElements<T>(at.ahead_t, 0, ahead_.t_size, kLines);
     at.ahead_x += elements * ahead_.x_size;
     at.ahead_t += elements * ahead_.t_size;
   }
@@ -316,7 +298,8 @@ class ShortRows {
     if (counted == n && hn::AllTrue(d, hn::Or(usable, hn::Not(these)))) {
       hn::Store(hn::Set(d, T(1)), d, between_.maxima);
     } else {
-      for (std::size_t r = 0; r < n; ++r) between_.maxima[r] = CountMaxima(r);
+      for (std::size_t r = 0; r < n; ++r)
+        between_.maxima[r] = Count(walk_, block_.spare + r * spare_step_, between_.at_max[r]);
     }
     const V loss = between_.template Losses<1>(0).v[0];
 
@@ -332,6 +315,25 @@ class ShortRows {
     return !hn::AllTrue(d, hn::Eq(mark, hn::Zero(d)));
   }
 
+  // kCount for the rows with a label outside [0, 1].
+  HWY_NOINLINE V OutOfRange(std::size_t begin, std::size_t n) const {
+    HWY_ALIGN T marks[kRows] = {};
+    for (std::size_t r = 0; r < n; ++r) {
+      const T* const t = block_.t + (begin + r) * block_.classes;
+      if (!AllInUnitInterval(walk_, t)) marks[r] = T(kCount);
+    }
+    return hn::Load(D(), marks);
+  }
+
+  // Rows whose every logit is small enough: with ids, not every logit is a term.
+  HWY_INLINE hn::Mask<D> Small(std::size_t begin, std::size_t n) const {
+    HWY_ALIGN T small[kRows] = {};
+    for (std::size_t r = 0; r < n; ++r) {
+      small[r] = T(AllBelow(walk_, block_.x + (begin + r) * block_.classes, kHugeLogit<T>));
+    }
+    return hn::Gt(hn::Load(D(), small), hn::Zero(D()));
+  }
+
   HWY_INLINE void Deliver(V v, std::size_t n, T* to) const {
     const D d;
     if (n == hn::Lanes(D())) {
@@ -341,50 +343,6 @@ class ShortRows {
       hn::Store(v, d, values);
       std::memcpy(to, values, n * sizeof(T));
     }
-  }
-
-  HWY_NOINLINE T CountMaxima(std::size_t r) const {
-    const D d;
-    const T* const e = block_.spare + r * spare_step_;
-    const V at_max = hn::Set(d, between_.at_max[r]);
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < walk_.whole; i += hn::Lanes(D())) {
-      n += hn::CountTrue(d, hn::Eq(hn::LoadU(d, e + i), at_max));
-    }
-    if (walk_.has_tail) {
-      n += hn::CountTrue(d, hn::And(walk_.fresh, hn::Eq(hn::LoadU(d, e + walk_.tail), at_max)));
-    }
-    return static_cast<T>(n);
-  }
-
-  // kCount for the rows with a label outside [0, 1].
-  HWY_NOINLINE V OutOfRange(std::size_t begin, std::size_t n) const {
-    const D d;
-    HWY_ALIGN T marks[kRows] = {};
-    for (std::size_t r = 0; r < n; ++r) {
-      const T* const t = block_.t + (begin + r) * block_.classes;
-      UnitRange<D> range(d);
-      for (std::size_t i = 0; i < walk_.whole; i += hn::Lanes(D())) range.Add(hn::LoadU(d, t + i));
-      range.Add(hn::LoadU(d, t + walk_.tail));
-      if (!range.AllInside()) marks[r] = T(kCount);
-    }
-    return hn::Load(d, marks);
-  }
-
-  // Rows whose every logit is small enough: with ids, not every logit is a term.
-  HWY_INLINE hn::Mask<D> Small(std::size_t begin, std::size_t n) const {
-    const D d;
-    const V huge = hn::Set(d, kHugeLogit<T>);
-    HWY_ALIGN T small[kRows] = {};
-    for (std::size_t r = 0; r < n; ++r) {
-      const T* const x = block_.x + (begin + r) * block_.classes;
-      auto all = hn::Lt(hn::Abs(hn::LoadU(d, x + walk_.tail)), huge);
-      for (std::size_t i = 0; i < walk_.whole; i += hn::Lanes(D())) {
-        all = hn::And(all, hn::Lt(hn::Abs(hn::LoadU(d, x + i)), huge));
-      }
-      small[r] = T(hn::AllTrue(d, all));
-    }
-    return hn::Gt(hn::Load(d, small), hn::Zero(d));
   }
 
   template <bool kWide, bool kTail>
@@ -485,7 +443,7 @@ class ShortRows {
   const RowArrays<T>& rows_;
   const RowWalk<T> walk_;
   const std::size_t spare_step_;
-  RawRow ahead_;
+  const RawRow ahead_;
   Between<T, kRows> between_{};
   // Narrow rows' vectors of sums.
   HWY_ALIGN T max_parts_[kRows * kRows], dot_parts_[kRows * kRows];

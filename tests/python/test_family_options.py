@@ -10,7 +10,8 @@ import torch
 from test_family import CASES, terms
 
 ELEMENTWISE = ("binary_brier", "quality_focal", "sigmoid_cross_entropy")
-CLASS_CASES = [(loss, o) for loss, o in CASES if loss not in ELEMENTWISE]
+REGIONS = ("soft_dice", "tversky")
+CLASS_CASES = [(loss, o) for loss, o in CASES if loss not in (*ELEMENTWISE, *REGIONS)]
 ONE_EACH = list(dict(CLASS_CASES).items())
 PLAIN = ("softmax_cross_entropy", {})
 KEPT = [0, 2, 3, 6, 8]

@@ -96,7 +96,21 @@ class Item:
         """Return the item as the compiled generator takes it."""
         elementwise = self.loss in ELEMENTWISE
         spec = _softloss.Spec(
-            self.loss, "mean", None, "report", 0.0, [], [], None, None, [], "logits", None, {}
+            self.loss,
+            "mean",
+            None,
+            "report",
+            0.0,
+            [],
+            [],
+            None,
+            None,
+            [],
+            "logits",
+            None,
+            None,
+            False,
+            {},
         )
         return _softloss.LoadItem(
             name=self.name or " x ".join(map(str, self.shape)),
