@@ -27,7 +27,8 @@ class ColumnBlock {
     ClassColumns<T> block;
     block.classes = selection_.count();
     block.rows = n;
-    block.stride = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum;
+    // Not a power of two: the columns would share the sets of the L1 cache.
+    block.stride = (n + kRowQuantum - 1) / kRowQuantum * kRowQuantum + kRowQuantum;
     const std::size_t size = block.classes * block.stride;
     block.x = scratch.x.template Get<T>(size);
     block.t = scratch.t.template Get<T>(size);

@@ -2,7 +2,6 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax_rows.cc"
 #include "hwy/foreach_target.h"
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/row_checks-inl.h"
+#include "kernels/cpu/row_gradient-inl.h"
 #include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
 
@@ -209,64 +209,15 @@ template <typename T, bool kDense, bool kStream>
 HWY_INLINE double Gradient(const ClassRow<T>& row, const Tile& tile, T* to) {
   const Tag<T> d;
   using V = hn::Vec<Tag<T>>;
-  const hn::RebindToSigned<Tag<T>> di;
-  using TI = hn::TFromD<decltype(di)>;
-  const RowWalk<T> walk(tile.size);
-  const std::size_t lanes = walk.lanes;
-  const T* const e = row.spare + tile.begin;
-  const T* const t = kDense ? LabelsOf(row, tile.begin, tile.size) : nullptr;
-  const V factor = hn::Set(d, static_cast<T>(tile.factor)), weight = hn::Set(d, row.row_weight);
-  const auto id = hn::Set(di, static_cast<TI>(row.id - static_cast<std::int64_t>(tile.begin)));
-  const V id_weight = hn::Set(d, row.id_weight);
-  const auto one = [&](std::size_t i, V& g) HWY_ATTR {
-    V target;
-    if constexpr (kDense) {
-      target = hn::LoadU(d, t + i);
-    } else {
-      const auto is_id = hn::Eq(hn::Iota(di, static_cast<TI>(i)), id);
-      target = hn::IfThenElseZero(hn::MaskFromVec(hn::BitCast(d, hn::VecFromMask(di, is_id))),
-                                  id_weight);
-    }
-    g = hn::MulSub(hn::LoadU(d, e + i), factor, target);
-    return hn::Mul(weight, g);
-  };
-  const auto next = [&](std::size_t i, V& square) HWY_ATTR {
-    V g;
-    const V weighted = one(i, g);
-    if constexpr (kStream) {
-      hn::Stream(weighted, d, to + i);
-    } else {
-      hn::StoreU(weighted, d, to + i);
-    }
-    square = hn::MulAdd(g, g, square);
-  };
+  const RowTarget<T, kDense> target = {kDense ? LabelsOf(row, tile.begin, tile.size) : nullptr,
+                                       row.id - static_cast<std::int64_t>(tile.begin),
+                                       hn::Set(d, row.id_weight)};
+  const V weight = hn::Set(d, row.row_weight);
   WideSum<Tag<T>> squares(d);
-  std::size_t i = 0;
-  for (; i + kGroup * lanes <= walk.whole; i += kGroup * lanes) {
-    V even = hn::Zero(d), odd = even;
-    next(i, even);
-    next(i + lanes, odd);
-    next(i + 2 * lanes, even);
-    next(i + 3 * lanes, odd);
-    next(i + 4 * lanes, even);
-    next(i + 5 * lanes, odd);
-    next(i + 6 * lanes, even);
-    next(i + 7 * lanes, odd);
-    squares.Add(d, hn::Add(even, odd));
-  }
-  V even = hn::Zero(d), odd = even;
-  for (; i + 2 * lanes <= walk.whole; i += 2 * lanes) {
-    next(i, even);
-    next(i + lanes, odd);
-  }
-  if (i < walk.whole) next(i, even);
-  if (walk.has_tail) {
-    V g;
-    hn::StoreU(one(walk.tail, g), d, to + walk.tail);
-    g = hn::IfThenElseZero(walk.fresh, g);
-    odd = hn::MulAdd(g, g, odd);
-  }
-  squares.Add(d, hn::Add(even, odd));
+  squares.Add(
+      d, RowGradient<true, kStream>(
+             RowWalk<T>(tile.size), row.spare + tile.begin, hn::Set(d, static_cast<T>(tile.factor)),
+             target, [&](V g) HWY_ATTR { return hn::Mul(weight, g); }, to, squares));
   return squares.Total();
 }
 

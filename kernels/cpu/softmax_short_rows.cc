@@ -2,7 +2,6 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/softmax_short_rows.cc"
 #include "hwy/foreach_target.h"
 
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/row_checks-inl.h"
+#include "kernels/cpu/row_gradient-inl.h"
 #include "kernels/cpu/row_walk-inl.h"
 #include "kernels/cpu/softmax_between-inl.h"
 #include "kernels/cpu/softmax_cross_entropy.h"
@@ -45,7 +45,6 @@ class ShortRows {
   using D = Tag<T>;
   using V = hn::Vec<D>;
   using DI = hn::RebindToSigned<D>;
-  using TI = hn::TFromD<DI>;
   static constexpr std::size_t kRows = 16;  // lanes at most
 
  public:
@@ -116,7 +115,7 @@ class ShortRows {
         }
       }
       unusual |= Finish(begin, n, checks);
-      if (block_.gradient != nullptr) Gradients<kWide, kTail>(begin, n);
+      if (block_.gradient != nullptr) Gradients<kWide>(begin, n);
     }
     return unusual;
   }
@@ -345,92 +344,41 @@ class ShortRows {
     }
   }
 
-  template <bool kWide, bool kTail>
+  template <bool kWide>
   HWY_INLINE void Gradients(std::size_t begin, std::size_t n) {
     const D d;
     const V ones = hn::Set(d, T(1));
     const auto others = hn::Not(hn::FirstN(d, n));
     const bool plain =
         hn::AllTrue(d, hn::Or(others, hn::Eq(hn::LoadU(d, rows_.row_weight + begin), ones)));
-    if (block_.streams && !kTail) {
-      plain ? GradientsAs<kWide, false, false, true>(begin, n)
-            : GradientsAs<kWide, false, true, true>(begin, n);
+    if (block_.streams) {
+      plain ? GradientsAs<kWide, false, true>(begin, n) : GradientsAs<kWide, true, true>(begin, n);
     } else {
-      plain ? GradientsAs<kWide, kTail, false, false>(begin, n)
-            : GradientsAs<kWide, kTail, true, false>(begin, n);
+      plain ? GradientsAs<kWide, false, false>(begin, n)
+            : GradientsAs<kWide, true, false>(begin, n);
     }
   }
 
-  // g = e·scale - t.
-  template <bool kWide, bool kTail, bool kWeighted, bool kStream>
+  template <bool kWide, bool kWeighted, bool kStream>
   HWY_INLINE void GradientsAs(std::size_t begin, std::size_t n) {
     const D d;
-    const std::size_t lanes = hn::Lanes(d);
     for (std::size_t r = 0; r < n; ++r) {
       const std::size_t row = (begin + r) * block_.classes;
-      const T* const e = block_.spare + r * spare_step_;
-      const T* const t = kDense ? block_.t + row : nullptr;
-      T* const to = block_.gradient + row;
-      const V scale = hn::Set(d, between_.scale[r]);
       const V weight = hn::Set(d, rows_.row_weight[begin + r]);
       const auto active = hn::Gt(weight, hn::Zero(d));
-      const auto id = hn::Set(DI(), kDense ? TI(0) : static_cast<TI>(block_.ids[begin + r]));
-      const auto gradient = [&](std::size_t i) HWY_ATTR {
-        V target;
-        if constexpr (kDense) {
-          target = hn::LoadU(d, t + i);
-        } else {
-          const auto is_id = hn::Eq(hn::Iota(DI(), static_cast<TI>(i)), id);
-          target = hn::IfThenElseZero(hn::MaskFromVec(hn::BitCast(d, hn::VecFromMask(DI(), is_id))),
-                                      hn::Set(d, T(1)));
-        }
-        return hn::MulSub(hn::LoadU(d, e + i), scale, target);
-      };
-      const auto result = [&](V g) HWY_ATTR {
-        return kWeighted ? hn::IfThenElseZero(active, hn::Mul(weight, g)) : g;
-      };
-      const auto next = [&](std::size_t i, V square) HWY_ATTR {
-        const V g = gradient(i);
-        if constexpr (kStream) {
-          hn::Stream(result(g), d, to + i);
-        } else {
-          hn::StoreU(result(g), d, to + i);
-        }
-        return hn::MulAdd(g, g, square);
-      };
+      const RowTarget<T, kDense> target = {kDense ? block_.t + row : nullptr,
+                                           kDense ? 0 : block_.ids[begin + r], hn::Set(d, T(1))};
       WideSum<D> squares(d);
-      // In four chains, each of which waits for its last sum.
-      V square0 = hn::Zero(d), square1 = square0, square2 = square0, square3 = square0;
-      std::size_t i = 0;
-      while (i + kPack * lanes <= walk_.whole) {
-        for (std::size_t k = 0; k < (kWide ? kGroup : kPack); k += kPack, i += kPack * lanes) {
-          if (k > 0 && i + kPack * lanes > walk_.whole) break;
-          square0 = next(i, square0);
-          square1 = next(i + lanes, square1);
-          square2 = next(i + 2 * lanes, square2);
-          square3 = next(i + 3 * lanes, square3);
-        }
-        if constexpr (kWide) {
-          squares.Add(d, hn::Add(hn::Add(square0, square1), hn::Add(square2, square3)));
-          square0 = square1 = square2 = square3 = hn::Zero(d);
-        }
-      }
-      for (; i < walk_.whole; i += lanes) {
-        std::swap(square0, square1);
-        square0 = next(i, square0);
-      }
-      if constexpr (kTail) {
-        V g = gradient(walk_.tail);
-        hn::StoreU(result(g), d, to + walk_.tail);
-        g = hn::IfThenElseZero(walk_.fresh, g);
-        square2 = hn::MulAdd(g, g, square2);
-      }
-      const V square = hn::Add(hn::Add(square0, square1), hn::Add(square2, square3));
+      const V square = RowGradient<kWide, kStream>(
+          walk_, block_.spare + r * spare_step_, hn::Set(d, between_.scale[r]), target,
+          [&](V g)
+              HWY_ATTR { return kWeighted ? hn::IfThenElseZero(active, hn::Mul(weight, g)) : g; },
+          block_.gradient + row, squares);
       if constexpr (kWide) {
         squares.Add(d, square);
         rows_.gradient_square[begin + r] = static_cast<T>(squares.Total());
       } else {
-        hn::Store(square, d, other_parts_ + r * lanes);
+        hn::Store(square, d, other_parts_ + r * hn::Lanes(d));
       }
     }
     if constexpr (!kWide) {
